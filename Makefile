@@ -1,0 +1,78 @@
+# Environment, demo and checks. Everything runs as an ordinary user, and writes nothing
+# outside this folder: caches that tools keep under the home folder go to .cache.
+
+PYTHON ?= python3
+VENV := .venv
+# Written last, with the folder's own path: without it, or after a move, .venv is unusable.
+STAMP := $(VENV)/.complete
+
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Snakemake's jobs find the environment's python first, as in an activated environment.
+ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help environment demo test lint clean distclean
+
+help:
+	@echo 'make demo         run the embedded default: no GPU, no downloads of data or weights'
+	@echo 'make test         run the tests'
+	@echo 'make lint         check workflow, formatting and types'
+	@echo 'make environment  build $(VENV) from the lock files (the targets above do it themselves)'
+	@echo 'make clean        remove results, resources (downloads too), logs, benchmarks, .snakemake'
+	@echo 'make distclean    clean, and remove $(VENV) and all caches'
+	@echo
+	@echo 'Another interpreter for $(VENV), 3.11 or newer: make environment PYTHON=python3.12'
+
+environment: $(STAMP)
+
+# A moved folder or a vanished interpreter leaves a stamp behind that is worth nothing.
+ifneq ($(shell $(VENV)/bin/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+# A complete environment is brought up to changed lock files; anything else is made anew. The
+# stamp is gone while packages are being installed, so an interrupted make starts over.
+$(STAMP): requirements-torch.lock requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo '$(PYTHON) is missing or older than Python 3.11, which t2i-bench needs.' >&2; \
+	    echo 'Name a newer one: make environment PYTHON=/path/to/python3.12' >&2; \
+	    exit 1; }
+	@if $(VENV)/bin/python -c '' 2>/dev/null && [ "$$(cat $(STAMP) 2>/dev/null)" = '$(CURDIR)' ]; \
+	then rm $(STAMP); \
+	else \
+	    echo 'Making $(VENV) with $(PYTHON)'; \
+	    rm -f $(STAMP); \
+	    $(PYTHON) -m venv --clear $(VENV) || { \
+	        echo '$(PYTHON) cannot make virtual environments: it lacks its venv module' >&2; \
+	        echo '(python3-venv on Debian and Ubuntu). Name a Python that has it:' >&2; \
+	        echo 'make environment PYTHON=/path/to/python3' >&2; \
+	        exit 1; }; \
+	fi
+	@echo 'Installing torch (some minutes the first time)'
+	@$(VENV)/bin/python -m pip install \
+	    --constraint requirements.lock --requirement requirements-torch.lock
+	@echo 'Installing the packages of requirements.lock (some minutes the first time)'
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --requirement requirements.lock
+	@printf '%s\n' '$(CURDIR)' > $(STAMP)
+	@echo '$(VENV) is complete'
+
+demo: environment
+	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --quiet host rules reason
+	@$(VENV)/bin/python scripts/print_summary.py results/demo
+
+test: environment
+	@$(ACTIVE) $(VENV)/bin/python -m pytest
+
+lint: environment
+	$(ACTIVE) $(VENV)/bin/snakemake --lint
+	$(VENV)/bin/snakefmt --check Snakefile rules
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf results resources logs benchmarks .snakemake
+
+distclean: clean
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -1,0 +1,50 @@
+from snakemake.utils import min_version
+
+min_version("9.27.0")
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/fetch.smk"
+include: "rules/prompts.smk"
+include: "rules/engine.smk"
+include: "rules/generate.smk"
+include: "rules/metrics.smk"
+include: "rules/compliance.smk"
+include: "rules/report.smk"
+
+
+report: "config/report/workflow.rst"
+
+
+# Steps of seconds, and downloads: compute nodes often have no network.
+localrules:
+    all,
+    fetch,
+    fetch_source,
+    sample_captions,
+    compare_variants,
+    check_compliance,
+    draw_rulegraph,
+    make_report,
+
+
+rule all:
+    """Everything, up to the report of the run."""
+    default_target: True
+    input:
+        f"results/{RUN}/report.html",
+        f"results/{RUN}/report.json",
+
+
+rule fetch:
+    """Only the inputs: run this alone where there is a network."""
+    input:
+        published_inputs(),
+
+
+onerror:
+    print_failures(log)

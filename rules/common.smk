@@ -1,0 +1,236 @@
+"""What all rules share: the checked configuration, names of files, resources.
+
+CONSUMES config, config/schemas/config.schema.yaml, config/sources.yaml
+PRODUCES names only
+"""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir, "scripts")))
+
+from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+from t2i import code_digest, failures, lifetime, micro_files, settings, shards
+from t2i.config import EMBEDDED, ConfigError, checked_config, read_yaml, with_defaults
+from t2i.sources import read_sources
+
+try:
+    SCHEMA = read_yaml(Path(workflow.basedir, "config/schemas/config.schema.yaml"))
+    TABLE = read_yaml(
+        Path(config.get("sources") or Path(workflow.basedir, "config/sources.yaml"))
+    )
+    CONFIG = checked_config(config, SCHEMA, TABLE)
+    SOURCES = read_sources(TABLE)
+except (ConfigError, ValueError) as error:
+    raise WorkflowError(str(error)) from None
+
+RUN = CONFIG["run"]
+DATASET = CONFIG["dataset"]
+MODEL = CONFIG["model"]
+SCORES = CONFIG["scores"]
+VARIANTS = list(CONFIG["variants"])
+SHARDS = shards.plan(CONFIG["samples"], CONFIG["shard_size"])
+IMAGES = CONFIG["containers"]
+COMMAND = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+wildcard_constraints:
+    run=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    variant=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    shard=shards.SHARD_PATTERN,
+    dataset=r"[a-z0-9][a-z0-9._-]*",
+    model=r"[a-z0-9][a-z0-9._-]*",
+    tokenizer=r"tokenizer(_2)?",
+
+
+def code(rule_name):
+    """Digest of a rule's script and the library modules it imports, comments left out."""
+    return code_digest.code_digest(Path(workflow.basedir, "scripts", f"{rule_name}.py"))
+
+
+def run_file(name):
+    """A file of the whole run."""
+    return f"results/{{run}}/{name}"
+
+
+def variant_file(name):
+    """A file of one variant."""
+    return f"results/{{run}}/{{variant}}/{name}"
+
+
+def of_shards(pattern):
+    """A function that names a variant's files for all shards, in index order."""
+
+    def files(wildcards):
+        return expand(
+            f"results/{wildcards.run}/{wildcards.variant}/{pattern}", shard=SHARDS
+        )
+
+    return files
+
+
+def of_variants(pattern):
+    """A function that names a run's files for all variants, in the configuration's order."""
+
+    def files(wildcards):
+        return expand(f"results/{wildcards.run}/{pattern}", variant=VARIANTS)
+
+    return files
+
+
+def of_all_shards(wildcards):
+    """Manifests of all shards of all variants of a run."""
+    pattern = f"results/{wildcards.run}/{{variant}}/shards/{{shard}}.json"
+    return expand(pattern, variant=VARIANTS, shard=SHARDS)
+
+
+def of_all_tars(wildcards):
+    """Images of all shards of all variants of a run."""
+    pattern = f"results/{wildcards.run}/{{variant}}/shards/{{shard}}.tar"
+    return expand(pattern, variant=VARIANTS, shard=SHARDS)
+
+
+def source_facts(wildcards):
+    """Where an input comes from and what it must be."""
+    return {
+        **vars(SOURCES[wildcards.source]),
+        "mirror": CONFIG["mirror"],
+        "offline": CONFIG["offline"],
+    }
+
+
+def network_files(wildcards):
+    """Files of the scoring network that a wildcard names."""
+    return network_folder(wildcards.network)
+
+
+def default_config():
+    """The embedded default with all its keys, to tell what a run changed."""
+    default = read_yaml(Path(workflow.basedir, "config/config.yaml"))
+    return with_defaults(default, SCHEMA)
+
+
+def report_templates():
+    """Templates of the report, which are no Python and so count by content."""
+    folder = Path(workflow.basedir, "scripts/t2i/templates")
+    return sorted(map(str, folder.iterdir()))
+
+
+def dataset_source():
+    """Captions as published, or the annotations that they are sampled from."""
+    if DATASET == EMBEDDED["dataset"]:
+        return f"resources/{DATASET}/annotations.json"
+    return f"resources/{DATASET}/captions_source.tsv"
+
+
+def weight_files(dtype):
+    """The model's files for one number format, without tokenizers."""
+    if MODEL == EMBEDDED["model"]:
+        return micro_files.sdxl(f"resources/{MODEL}")
+    return [
+        f"resources/{name}" for name in settings.model_sources(MODEL, dtype, SOURCES)
+    ]
+
+
+def tokenizer_files(model):
+    """Both tokenizers of a model."""
+    return expand(
+        "resources/{model}/{tokenizer}/{file}",
+        model=model,
+        tokenizer=["tokenizer", "tokenizer_2"],
+        file=settings.TOKENIZER_FILES,
+    )
+
+
+def variant_weights(wildcards):
+    """The files that a variant's engine is built from."""
+    dtype = CONFIG["variants"][wildcards.variant]["dtype"]
+    return [*weight_files(dtype), *tokenizer_files(MODEL)]
+
+
+def variant_patch(wildcards):
+    """The file of a variant's patch, if it has one."""
+    patch = CONFIG["variants"][wildcards.variant].get("patch")
+    return [] if patch is None else [patch.rpartition(":")[0]]
+
+
+def variant_settings(wildcards):
+    """All that a variant's pixels depend on, besides the weights."""
+    return settings.variant_settings(CONFIG, wildcards.variant)
+
+
+def network_folder(name):
+    """Files of a scoring network; the first is its weights."""
+    files = ["model.safetensors", "network.json"]
+    if name.endswith("clip") or name.startswith("clip"):
+        files.append("config.json")
+    return [f"resources/{name}/{file}" for file in files]
+
+
+def reference_statistics():
+    """Mean and covariance that FID is measured against."""
+    reference = SCORES["reference"]
+    if "statistics" in reference:
+        return f"resources/{reference['statistics']}"
+    return f"resources/{reference['images']}/statistics.{SCORES['inception']}.npz"
+
+
+def published_inputs():
+    """Every file of the table that this configuration uses."""
+    return [f"resources/{name}" for name in settings.needed_sources(CONFIG, SOURCES)]
+
+
+def input_files():
+    """Every file below resources/ that results depend on, published or made here."""
+    files = [
+        f"resources/{DATASET}/{name}"
+        for name in ("captions.tsv", "latents.npy", "sample_ids.txt")
+    ]
+    for variant in CONFIG["variants"].values():
+        files += weight_files(variant["dtype"])
+    files += [reference_statistics(), f"resources/{DATASET}/tokens.{MODEL}.npz"]
+    for name in (SCORES["inception"], SCORES["clip"]):
+        files.append(network_folder(name)[0])
+    return sorted({*files, *published_inputs()})
+
+
+def device_gpus(device):
+    """GPUs that a job on this device holds."""
+    return 1 if device == "cuda" else 0
+
+
+def device_threads(device, threads):
+    """Threads to ask the scheduler for: on a GPU, as many as start one job for each GPU.
+
+    How many threads torch uses is the variant's business and does not follow from this.
+    """
+    if device == "cpu":
+        return threads
+    return max(1, (workflow.cores or 8) // settings.local_gpus())
+
+
+def variant_gpus(wildcards):
+    """GPUs of a variant's jobs."""
+    return device_gpus(variant_settings(wildcards)["device"])
+
+
+def variant_threads(wildcards):
+    """Threads of a variant's jobs."""
+    variant = variant_settings(wildcards)
+    return device_threads(variant["device"], variant["threads"])
+
+
+def print_failures(snakemake_log):
+    """Show the end of each failed job's log, and the command that goes on from here."""
+    text = Path(snakemake_log).read_text(errors="replace")
+    print(failures.failure_summary(text, COMMAND), file=sys.stderr)
+
+
+if workflow.exec_mode == ExecMode.DEFAULT:
+    lifetime.announce_scheduler(COMMAND)
+    for problem in settings.set_aside_damaged_shards(RUN, VARIANTS, SHARDS):
+        print(f"set aside, to be made anew: {problem}", file=sys.stderr)

@@ -1,0 +1,88 @@
+"""Compliance: what a run was made of, the images a submission must show, the verdict.
+
+CONSUMES metrics, features, manifests, inputs
+PRODUCES results/{run}/provenance.json, results/{run}/{variant}/compliance_images/, compliance.json
+"""
+
+
+rule record_provenance:
+    """Record inputs with digests and licences, software, device and commit of a run."""
+    input:
+        inputs=input_files(),
+        manifests=of_all_shards,
+    output:
+        run_file("provenance.json"),
+    log:
+        "logs/{run}/record_provenance.log",
+    benchmark:
+        "benchmarks/{run}/record_provenance.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    params:
+        config=CONFIG,
+        defaults=default_config(),
+        sources={name: vars(source) for name, source in SOURCES.items()},
+        code=code("record_provenance"),
+    script:
+        "../scripts/record_provenance.py"
+
+
+rule extract_compliance_images:
+    """The compliance images of a variant and their captions, as a submission shows them."""
+    input:
+        images=of_shards("shards/{shard}.tar"),
+        manifests=of_shards("shards/{shard}.json"),
+        captions=f"resources/{DATASET}/captions.tsv",
+        sample_ids=f"resources/{DATASET}/sample_ids.txt",
+    output:
+        directory(variant_file("compliance_images")),
+    log:
+        "logs/{run}/{variant}/extract_compliance_images.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/extract_compliance_images.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        code=code("extract_compliance_images"),
+    script:
+        "../scripts/extract_compliance_images.py"
+
+
+rule check_compliance:
+    """Judge a variant by every rule that applies."""
+    input:
+        metrics=variant_file("metrics.json"),
+        features=of_shards("features/{shard}.npz"),
+        manifests=of_shards("shards/{shard}.json"),
+        sample_ids=f"resources/{DATASET}/sample_ids.txt",
+        provenance=run_file("provenance.json"),
+    output:
+        variant_file("compliance.json"),
+    log:
+        "logs/{run}/{variant}/check_compliance.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/check_compliance.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        division=CONFIG["division"],
+        samples=CONFIG["samples"],
+        windows=CONFIG.get("windows") or {},
+        code=code("check_compliance"),
+    script:
+        "../scripts/check_compliance.py"

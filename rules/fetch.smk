@@ -1,0 +1,129 @@
+"""Inputs: published ones are fetched and verified, the embedded ones are made here.
+
+CONSUMES config/sources.yaml, config/models
+PRODUCES resources/{dataset}/, resources/{model}/, resources/{network}/
+"""
+
+
+rule fetch_source:
+    """Bring one input of the table here and check its size and digest."""
+    input:
+        [],
+    output:
+        "resources/{source}",
+    log:
+        "logs/resources/fetch_source/{source}.log",
+    benchmark:
+        "benchmarks/resources/fetch_source/{source}.tsv"
+    wildcard_constraints:
+        source="|".join(map(re.escape, SOURCES)),
+    retries: 2
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="12h",
+    params:
+        source=source_facts,
+    script:
+        "../scripts/fetch_source.py"
+
+
+rule draw_pictures:
+    """Draw the embedded data set: captioned pictures in COCO's format, latent, compliance ids."""
+    output:
+        annotations="resources/pictures/annotations.json",
+        images="resources/pictures/images.tar",
+        latents="resources/pictures/latents.npy",
+        sample_ids="resources/pictures/sample_ids.txt",
+    log:
+        "logs/resources/draw_pictures.log",
+    benchmark:
+        "benchmarks/resources/draw_pictures.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        code=code("draw_pictures"),
+    script:
+        "../scripts/draw_pictures.py"
+
+
+rule make_micro_networks:
+    """Make a micro SDXL, an Inception and a small CLIP with fixed-seed random weights."""
+    input:
+        shipped=[
+            "config/models/sdxl-base-1.0/model_index.json",
+            "config/models/sdxl-base-1.0/scheduler/scheduler_config.json",
+        ],
+    output:
+        sdxl=micro_files.sdxl("resources/micro-sdxl"),
+        inception=network_folder("micro-inception"),
+        clip=network_folder("micro-clip"),
+    log:
+        "logs/resources/make_micro_networks.log",
+    benchmark:
+        "benchmarks/resources/make_micro_networks.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        code=code("make_micro_networks"),
+    script:
+        "../scripts/make_micro_networks.py"
+
+
+rule convert_inception:
+    """Convert the published Inception weights to safetensors, once."""
+    input:
+        f"resources/{settings.NETWORK_SOURCES['inception-2015-12-05']}",
+    output:
+        network_folder("inception-2015-12-05"),
+    log:
+        "logs/resources/convert_inception.log",
+    benchmark:
+        "benchmarks/resources/convert_inception.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        code=code("convert_inception"),
+    script:
+        "../scripts/convert_inception.py"
+
+
+rule convert_clip:
+    """Convert the published CLIP archive to safetensors, once."""
+    input:
+        f"resources/{settings.NETWORK_SOURCES['clip-vit-b-32']}",
+    output:
+        network_folder("clip-vit-b-32"),
+    log:
+        "logs/resources/convert_clip.log",
+    benchmark:
+        "benchmarks/resources/convert_clip.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        code=code("convert_clip"),
+    script:
+        "../scripts/convert_clip.py"

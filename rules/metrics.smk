@@ -1,0 +1,125 @@
+"""Metrics: features of each shard, reduced to FID and CLIP of a variant.
+
+CONSUMES shards, captions, scoring networks, reference statistics or pictures
+PRODUCES results/{run}/{variant}/features/, metrics.json; results/{run}/comparison.json
+"""
+
+
+rule extract_features:
+    """Inception features and CLIP scores of one verified shard."""
+    input:
+        images=variant_file("shards/{shard}.tar"),
+        manifest=variant_file("shards/{shard}.json"),
+        captions=f"resources/{DATASET}/captions.tsv",
+        inception=network_folder(SCORES["inception"]),
+        clip=network_folder(SCORES["clip"]),
+    output:
+        variant_file("features/{shard}.npz"),
+    log:
+        "logs/{run}/{variant}/extract_features/{shard}.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/extract_features/{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: device_threads(CONFIG["device"], SCORES["threads"])
+    resources:
+        gpu=device_gpus(CONFIG["device"]),
+        mem_mb=8000,
+        runtime="1h",
+    params:
+        device=CONFIG["device"],
+        threads=SCORES["threads"],
+        batch_size=SCORES["batch_size"],
+        code=code("extract_features"),
+    script:
+        "../scripts/extract_features.py"
+
+
+rule compute_reference_statistics:
+    """Mean and covariance of the Inception features of real pictures."""
+    input:
+        images="resources/{dataset}/images.tar",
+        inception=network_files,
+    output:
+        "resources/{dataset}/statistics.{network}.npz",
+    log:
+        "logs/resources/compute_reference_statistics/{dataset}.{network}.log",
+    benchmark:
+        "benchmarks/resources/compute_reference_statistics/{dataset}.{network}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: device_threads(CONFIG["device"], SCORES["threads"])
+    resources:
+        gpu=device_gpus(CONFIG["device"]),
+        mem_mb=8000,
+        runtime="1h",
+    params:
+        device=CONFIG["device"],
+        threads=SCORES["threads"],
+        batch_size=SCORES["batch_size"],
+        code=code("compute_reference_statistics"),
+    script:
+        "../scripts/compute_reference_statistics.py"
+
+
+rule reduce_metrics:
+    """FID and CLIP of a variant with their intervals, from all its features in index order."""
+    input:
+        features=of_shards("features/{shard}.npz"),
+        manifests=of_shards("shards/{shard}.json"),
+        statistics=reference_statistics(),
+        inception=network_folder(SCORES["inception"]),
+        clip=network_folder(SCORES["clip"]),
+    output:
+        metrics=variant_file("metrics.json"),
+        influence=variant_file("influence.npz"),
+    log:
+        "logs/{run}/{variant}/reduce_metrics.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/reduce_metrics.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=8000,
+        runtime="30m",
+    params:
+        samples=CONFIG["samples"],
+        model=MODEL,
+        reference=SCORES["reference"],
+        code=code("reduce_metrics"),
+    script:
+        "../scripts/reduce_metrics.py"
+
+
+rule compare_variants:
+    """Paired differences of FID and CLIP between the first variant and each other one."""
+    input:
+        metrics=of_variants("{variant}/metrics.json"),
+        influence=of_variants("{variant}/influence.npz"),
+        images=of_variants("{variant}/compliance_images"),
+        manifests=of_all_shards,
+    output:
+        run_file("comparison.json"),
+    log:
+        "logs/{run}/compare_variants.log",
+    benchmark:
+        "benchmarks/{run}/compare_variants.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        variants=VARIANTS,
+        shards=SHARDS,
+        code=code("compare_variants"),
+    script:
+        "../scripts/compare_variants.py"

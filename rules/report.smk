@@ -1,0 +1,67 @@
+"""The report: one page for the whole run.
+
+CONSUMES metrics, compliance, comparison, provenance, shards
+PRODUCES results/{run}/report.html, report.json, rulegraph.svg
+"""
+
+
+rule draw_rulegraph:
+    """Draw the graph of the rules that this run walks."""
+    output:
+        run_file("rulegraph.svg"),
+    log:
+        "logs/{run}/draw_rulegraph.log",
+    benchmark:
+        "benchmarks/{run}/draw_rulegraph.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        snakefile=str(Path(workflow.basedir, "Snakefile")),
+        config=CONFIG,
+        code=code("draw_rulegraph"),
+    script:
+        "../scripts/draw_rulegraph.py"
+
+
+rule make_report:
+    """Write the page of a run and its machine-readable twin."""
+    input:
+        metrics=of_variants("{variant}/metrics.json"),
+        compliance=of_variants("{variant}/compliance.json"),
+        comparison=run_file("comparison.json"),
+        provenance=run_file("provenance.json"),
+        manifests=of_all_shards,
+        shards=of_all_tars,
+        captions=f"resources/{DATASET}/captions.tsv",
+        sample_ids=f"resources/{DATASET}/sample_ids.txt",
+        rulegraph=run_file("rulegraph.svg"),
+        templates=report_templates(),
+    output:
+        html=report(
+            run_file("report.html"),
+            caption="../config/report/report.rst",
+            category="Report",
+        ),
+        json=run_file("report.json"),
+    log:
+        "logs/{run}/make_report.log",
+    benchmark:
+        "benchmarks/{run}/make_report.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=4000,
+        runtime="15m",
+    params:
+        run=RUN,
+        variants=VARIANTS,
+        code=code("make_report"),
+    script:
+        "../scripts/make_report.py"

@@ -1,0 +1,15 @@
+"""Build a variant's engine: weights at its number format, its patch, and its identity."""
+
+from pathlib import Path
+
+from t2i.engine import Variant, build_engine
+from t2i.files import publish_folder
+from t2i.logs import job_log
+
+with job_log(snakemake.log[0]):
+    folder = Path(snakemake.output.manifest).parent
+    with publish_folder(folder) as part:
+        manifest = build_engine(
+            Path(snakemake.params.model), part, Variant(**snakemake.params.variant)
+        )
+    print(f"engine {manifest['digest']}")

@@ -1,0 +1,10 @@
+"""Rebuild one of SDXL's tokenizers from CLIP's merges, to the published digests."""
+
+from pathlib import Path
+
+from t2i.logs import job_log
+from t2i.tokens import write_tokenizer
+
+with job_log(snakemake.log[0]):
+    configs = [Path(path) for path in snakemake.input]
+    write_tokenizer(Path(snakemake.output[0]).parent, {config.name: config for config in configs})

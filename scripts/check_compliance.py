@@ -1,0 +1,49 @@
+"""Judge a variant by every rule that applies."""
+
+from pathlib import Path
+
+from t2i import compliance
+from t2i.archive import read_manifest
+from t2i.captions import read_sample_ids
+from t2i.features import gather, read_features
+from t2i.files import read_json, write_json
+from t2i.logs import job_log
+from t2i.metrics import finite_images
+
+with job_log(snakemake.log[0]):
+    division, samples = snakemake.params.division, snakemake.params.samples
+    closed = division == "closed"
+    metrics = read_json(Path(snakemake.input.metrics))
+    manifests = [read_manifest(Path(path)) for path in snakemake.input.manifests]
+    features = gather((read_features(Path(path)) for path in snakemake.input.features), samples)
+    clip_network = metrics["protocol"]["networks"]["clip"]
+    random_weights = "random" in (clip_network["weights"], metrics["model_weights"])
+    checks = [
+        compliance.window_check("FID", metrics["fid"], snakemake.params.windows.get("fid")),
+        compliance.window_check("CLIP", metrics["clip"], snakemake.params.windows.get("clip")),
+        compliance.protocol_check(metrics["comparable"], closed),
+        compliance.count_check(samples, closed),
+        compliance.coverage_check(features.index, samples),
+        compliance.uniformity_check(manifests),
+        *compliance.image_checks(
+            features,
+            finite_images(manifests, samples),
+            compliance.CLOSED_SIDE if closed else None,
+        ),
+        compliance.compliance_images_check(
+            read_sample_ids(Path(snakemake.input.sample_ids)), samples, closed
+        ),
+        compliance.pairing_check(metrics["clip"], metrics["clip_shifted"], random_weights),
+        *compliance.input_checks(read_json(Path(snakemake.input.provenance))["inputs"]),
+    ]
+    result = {
+        "schema": 1,
+        "run": snakemake.wildcards.run,
+        "variant": snakemake.wildcards.variant,
+        "division": division,
+        "verdict": compliance.verdict(checks),
+        "summary": compliance.summary(checks, division, metrics["comparable"]),
+        "checks": compliance.check_records(checks),
+    }
+    write_json(Path(snakemake.output[0]), result)
+    print(result["summary"])

@@ -1,0 +1,22 @@
+"""Draw the embedded data set: captioned pictures in COCO's format, latent, compliance ids."""
+
+from pathlib import Path
+
+import numpy as np
+
+from t2i.archive import write_images
+from t2i.files import publish, write_json, write_text
+from t2i.latents import draw_latent
+from t2i.logs import job_log
+from t2i.pictures import COUNT, coco_annotations, compliance_ids, file_name, paint, scene
+
+with job_log(snakemake.log[0]):
+    write_json(Path(snakemake.output.annotations), coco_annotations())
+    write_images(
+        Path(snakemake.output.images), ((file_name(n), paint(scene(n))) for n in range(COUNT))
+    )
+    with publish(Path(snakemake.output.latents)) as part, part.open("wb") as handle:
+        np.save(handle, draw_latent(), allow_pickle=False)
+    write_text(
+        Path(snakemake.output.sample_ids), "".join(f"{index}\n" for index in compliance_ids())
+    )

@@ -1,0 +1,65 @@
+"""Generate the images of one shard; the manifest is written last."""
+
+from pathlib import Path
+
+from t2i.devices import describe_device, use_device
+from t2i.files import publish, read_json, sha256_file, write_json
+from t2i.lifetime import die_with_scheduler
+from t2i.logs import job_log
+from t2i.provenance import software_versions
+from t2i.shards import batches, parse
+
+with job_log(snakemake.log[0]) as terminal:
+    die_with_scheduler()
+    settings = read_json(Path(snakemake.input.engine))
+    with use_device(settings["device"], settings["threads"]) as device:
+        import tarfile
+
+        from t2i.archive import SCHEMA, add_sample, archive_facts, sample_records
+        from t2i.captions import read_captions
+        from t2i.engine import load_engine
+        from t2i.latents import read_latent
+        from t2i.progress import Progress
+        from t2i.prompt_tokens import read_tokens
+        from t2i.sampling import generate
+
+        shard = snakemake.wildcards.shard
+        indices = parse(shard)
+        captions = read_captions(Path(snakemake.input.captions))
+        if indices.stop > len(captions):
+            raise ValueError(
+                f"shard {shard}: {snakemake.input.captions} has {len(captions)} captions; "
+                "lower `samples` in the configuration"
+            )
+        tokens = read_tokens(Path(snakemake.input.tokens))
+        pipeline, engine = load_engine(Path(snakemake.input.engine).parent, device)
+        latent = read_latent(Path(snakemake.input.latents), pipeline.unet.config.sample_size)
+        sampler = (engine["batch_size"], engine["steps"], engine["guidance"])
+        progress = Progress(f"{snakemake.wildcards.variant} {shard}", len(indices), terminal)
+        samples = []
+        tar = Path(snakemake.output.images)
+        with publish(tar) as part, tarfile.open(part, "w") as archive:
+            for batch in batches(indices, engine["batch_size"]):
+                images = generate(pipeline, tokens, batch, latent, *sampler)
+                for index, pixels, finite in zip(batch, images.pixels, images.finite, strict=True):
+                    caption_id = captions[index].id
+                    samples.append(add_sample(archive, index, caption_id, pixels, bool(finite)))
+                progress.update(len(batch))
+        manifest = {
+            "schema": SCHEMA,
+            "run": snakemake.wildcards.run,
+            "variant": snakemake.wildcards.variant,
+            "shard": shard,
+            "engine": engine["digest"],
+            "inputs": {
+                name: sha256_file(Path(snakemake.input[name]))
+                for name in ("tokens", "latents", "captions")
+            },
+            "samples": sample_records(samples),
+            "archive": archive_facts(tar),
+            "device": describe_device(settings["device"]),
+            "software": software_versions(),
+            "seconds": progress.seconds,
+            "images_per_second": len(indices) / progress.seconds,
+        }
+        write_json(Path(snakemake.output.manifest), manifest)

@@ -1,0 +1,40 @@
+"""Write the report page of a run and its machine twin."""
+
+from pathlib import Path
+
+from t2i.captions import read_captions, read_sample_ids
+from t2i.files import read_json, write_json, write_text
+from t2i.gallery import thumbnails
+from t2i.logs import job_log
+from t2i.page import render
+from t2i.report import assemble
+
+PICTURES = 7_500_000  # characters of all thumbnails together: the page stays below 10 MB
+
+with job_log(snakemake.log[0]):
+    inputs, names = snakemake.input, list(snakemake.params.variants)
+    manifests = {Path(path): read_json(Path(path)) for path in inputs.manifests}
+    report = assemble(
+        snakemake.params.run,
+        names,
+        [read_json(Path(path)) for path in inputs.metrics],
+        [read_json(Path(path)) for path in inputs.compliance],
+        read_json(Path(inputs.comparison)),
+        read_json(Path(inputs.provenance)),
+        list(manifests.values()),
+        read_captions(Path(inputs.captions)),
+        read_sample_ids(Path(inputs.sample_ids)),
+    )
+    indices = {row["index"] for row in report["gallery"]["rows"]}
+    budget = PICTURES // max(1, len(indices) * len(names))
+    pictures = {}
+    for name in names:
+        shards = {
+            path.with_suffix(".tar"): manifest
+            for path, manifest in manifests.items()
+            if manifest["variant"] == name
+        }
+        pictures[name] = thumbnails(shards, indices, budget)
+    page = render(report, pictures, Path(inputs.rulegraph).read_text(encoding="utf-8"))
+    write_json(Path(snakemake.output.json), report)
+    write_text(Path(snakemake.output.html), page)

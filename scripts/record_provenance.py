@@ -1,0 +1,37 @@
+"""Record inputs with digests and licences, software, device and commit of a run."""
+
+import os
+from pathlib import Path
+
+from t2i.archive import read_manifest
+from t2i.files import write_json
+from t2i.lifetime import COMMAND_VARIABLE
+from t2i.logs import job_log
+from t2i.provenance import changed_defaults, environment_state, git_state, input_record
+from t2i.sources import Source
+
+with job_log(snakemake.log[0]):
+    sources = {name: Source(**facts) for name, facts in snakemake.params.sources.items()}
+    manifest = read_manifest(Path(snakemake.input.manifests[0]))
+    write_json(
+        Path(snakemake.output[0]),
+        {
+            "schema": 1,
+            "run": snakemake.wildcards.run,
+            "config": snakemake.params.config,
+            "defaults_changed": changed_defaults(
+                snakemake.params.config, snakemake.params.defaults
+            ),
+            "inputs": [
+                input_record(
+                    Path(path), sources.get(Path(path).relative_to("resources").as_posix())
+                )
+                for path in snakemake.input.inputs
+            ],
+            "software": manifest["software"],
+            "device": manifest["device"],
+            "environment": environment_state(),
+            "git": git_state(Path(snakemake.scriptdir).parent),
+            "command": os.environ.get(COMMAND_VARIABLE, ""),
+        },
+    )

@@ -1,0 +1,49 @@
+"""FID and CLIP of a variant with their intervals, from all its features in index order."""
+
+from pathlib import Path
+
+from t2i.devices import limit_threads
+from t2i.logs import job_log
+
+limit_threads(1)  # sums of another number of threads differ in their last bits
+
+with job_log(snakemake.log[0]):
+    import numpy as np
+
+    from t2i.archive import read_manifest
+    from t2i.features import gather, read_features
+    from t2i.fid import read_moments
+    from t2i.files import publish, sha256_file, write_json
+    from t2i.labels import describe
+    from t2i.metrics import SCHEMA, check_same_images, protocols, reduce_metrics, shard_facts
+
+    samples = snakemake.params.samples
+    manifests = [read_manifest(Path(path)) for path in snakemake.input.manifests]
+    features = gather((read_features(Path(path)) for path in snakemake.input.features), samples)
+    check_same_images(features, manifests)
+    statistics = Path(snakemake.input.statistics)
+    reference = read_moments(statistics)
+    protocol = protocols(
+        describe(Path(snakemake.input.inception[0]).parent),
+        describe(Path(snakemake.input.clip[0]).parent),
+        statistics.relative_to("resources").as_posix(),
+    )
+    metrics, influence = reduce_metrics(features, reference, protocol, snakemake.params.model)
+    with publish(Path(snakemake.output.influence)) as part, part.open("wb") as handle:
+        np.savez(handle, allow_pickle=False, index=features.index, **influence)
+    write_json(
+        Path(snakemake.output.metrics),
+        {
+            "schema": SCHEMA,
+            "run": snakemake.wildcards.run,
+            "variant": snakemake.wildcards.variant,
+            **metrics,
+            "reference": {
+                "name": statistics.relative_to("resources").as_posix(),
+                "samples": reference.count,
+                "sha256": sha256_file(statistics),
+            },
+            **shard_facts(manifests),
+        },
+    )
+    print(f"FID {metrics['fid']:.6f}, CLIP {metrics['clip']:.6f} of {samples} samples")

@@ -1,0 +1,1 @@
+"""Library of the MLPerf text-to-image benchmark workflow: plain arguments in, values out."""

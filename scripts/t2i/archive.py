@@ -1,0 +1,165 @@
+"""A shard of images: a tar of PNGs, and a manifest that is written last and names every sample."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from t2i.files import publish, read_json, sha256_bytes, sha256_file
+
+SCHEMA = 1
+
+
+class DamagedShard(ValueError):
+    """A shard's files do not hold what its manifest says."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a shard. `sha256` is of its raw uint8 pixels (height, width, 3).
+
+    `finite` is False when the decoder gave NaN or infinite values before rounding.
+    """
+
+    index: int
+    caption_id: int
+    file: str
+    sha256: str
+    finite: bool
+
+
+def pixel_digest(image: np.ndarray) -> str:
+    """Hex sha256 of an image's raw pixels, (height, width, 3) uint8."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected (height, width, 3) uint8, got {image.shape} {image.dtype}")
+    return sha256_bytes(np.ascontiguousarray(image).tobytes())
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """PNG of an RGB image, at the fastest compression (generation should not wait for it)."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decode_png(data: bytes) -> np.ndarray:
+    """Pixels (height, width, 3) uint8 of an RGB PNG; any other format or mode is a ValueError."""
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        if image.mode != "RGB":
+            raise ValueError(f"expected an RGB PNG, got mode {image.mode}")
+        return np.asarray(image)
+
+
+def add_png(archive: tarfile.TarFile, name: str, image: np.ndarray) -> None:
+    """Append an image (height, width, 3) uint8 to a tar; members carry no times or owners."""
+    data = encode_png(image)
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def add_sample(
+    archive: tarfile.TarFile, index: int, caption_id: int, image: np.ndarray, finite: bool
+) -> Sample:
+    """Append one sample's image to a shard's tar and return its entry for the manifest."""
+    name = f"{index:05d}.png"
+    add_png(archive, name, image)
+    return Sample(index, caption_id, name, pixel_digest(image), finite)
+
+
+def archive_facts(path: Path) -> dict[str, Any]:
+    """Size in bytes and sha256 of a shard's tar, for its manifest."""
+    return {"size": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def sample_records(samples: list[Sample]) -> list[dict[str, Any]]:
+    """The samples as a manifest lists them."""
+    return [asdict(sample) for sample in samples]
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A shard's manifest; raises DamagedShard when it is not a whole one."""
+    try:
+        manifest: dict[str, Any] = read_json(path)
+        if manifest["schema"] != SCHEMA:
+            raise DamagedShard(f"{path}: schema {manifest['schema']}, this version reads {SCHEMA}")
+        manifest["samples"] = [Sample(**sample) for sample in manifest["samples"]]
+        manifest["archive"]["size"], manifest["archive"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedShard(f"{path}: not a whole manifest ({error})") from error
+    return manifest
+
+
+def read_shard(tar: Path, manifest: Path) -> Iterator[tuple[Sample, np.ndarray]]:
+    """Each sample of a shard with its pixels (height, width, 3) uint8, in index order, verified.
+
+    Raises DamagedShard, which names file and sample, when anything differs from the manifest.
+    """
+    samples: list[Sample] = read_manifest(manifest)["samples"]
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            for sample in samples:
+                handle = archive.extractfile(sample.file)
+                if handle is None:
+                    raise DamagedShard(f"{tar}: {sample.file} is not a file")
+                pixels = decode_png(handle.read())
+                if pixel_digest(pixels) != sample.sha256:
+                    raise DamagedShard(f"{tar}: the pixels of sample {sample.index} have changed")
+                yield sample, pixels
+    except (OSError, KeyError, ValueError, tarfile.TarError, SyntaxError) as error:
+        if isinstance(error, DamagedShard):
+            raise
+        raise DamagedShard(
+            f"{tar}: damaged ({error}); delete it and run again, that makes this shard anew"
+        ) from error
+
+
+def set_aside_damaged(tar: Path, manifest: Path, verified: dict[str, Any]) -> str | None:
+    """Rename a shard that is not what its manifest says, so that it counts as missing.
+
+    Returns what was wrong, or None for a sound shard. `verified` remembers the size, inode and
+    times of tars that were hashed before: the change time cannot be set by hand, so an unchanged
+    record needs no second hashing. It is updated in place.
+    """
+    if not (tar.exists() and manifest.exists()):
+        return None
+    status = tar.stat()
+    times = [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+    try:
+        facts = read_manifest(manifest)["archive"]
+        signature = [*times, facts["sha256"]]
+        if verified.get(str(tar)) == signature:
+            return None
+        found = archive_facts(tar)
+        if facts == found:
+            verified[str(tar)] = signature
+            return None
+        problem = f"{tar}: sha256 {found['sha256']}, its manifest says {facts['sha256']}"
+    except DamagedShard as error:
+        problem = str(error)
+    for path in (tar, manifest):
+        path.replace(path.with_name(f"{path.name}.damaged"))
+    return problem
+
+
+def read_images(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and pixels (height, width, 3) uint8 of all PNGs in a tar, in its order."""
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            handle = archive.extractfile(member)
+            if handle is not None:
+                yield member.name, decode_png(handle.read())
+
+
+def write_images(path: Path, images: Iterator[tuple[str, Image.Image]]) -> None:
+    """Publish a tar of PNGs without times or owners."""
+    with publish(path) as part, tarfile.open(part, "w") as archive:
+        for name, image in images:
+            add_png(archive, name, np.asarray(image))

@@ -1,0 +1,132 @@
+"""Which device a job computes on: exclusive GPUs, fixed threads. Call before torch is imported."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class DeviceError(RuntimeError):
+    """The device that the configuration asks for cannot be used."""
+
+
+def limit_threads(threads: int) -> None:
+    """Fix the number of threads of every numeric library, whatever the scheduler granted.
+
+    Sums depend on it in their last bits, so it belongs to what is computed.
+    """
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+
+
+def lock_folder() -> Path:
+    """Folder on this host that holds one lock file for each GPU in use by this user."""
+    folder = Path(tempfile.gettempdir(), f"t2i-gpu-locks-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        raise DeviceError(f"{folder} belongs to somebody else; set TMPDIR to a folder of your own")
+    return folder
+
+
+def visible_gpus() -> list[str]:
+    """UUIDs of the GPUs this job may use: those assigned to it, else all of the host.
+
+    Raises DeviceError when there is none.
+    """
+    query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, check=True, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise DeviceError(
+            f"device: cuda, but nvidia-smi cannot be asked for GPUs ({error}); run on a machine "
+            "with an NVIDIA driver (in Apptainer with --nv), or set device: cpu"
+        ) from error
+    uuids = dict(line.split(", ") for line in answer.stdout.splitlines() if line)
+    assigned = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = list(uuids) if assigned is None else [part for part in assigned.split(",") if part]
+    if not names:
+        raise DeviceError("device: cuda, but no GPU is visible (CUDA_VISIBLE_DEVICES is empty?)")
+    return [uuids.get(name, name) for name in names]
+
+
+@contextmanager
+def exclusive_gpu(gpus: list[str], locks: Path, poll_seconds: float = 1.0) -> Iterator[str]:
+    """Hold a lock on the first of `gpus` that no other job holds, waiting for one to come free.
+
+    The lock goes with the process, so a killed job leaves none behind.
+    """
+    while True:
+        for gpu in gpus:
+            with (locks / f"{gpu}.lock").open("w") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield gpu
+                return
+        time.sleep(poll_seconds)
+
+
+@contextmanager
+def use_device(kind: str, threads: int) -> Iterator[str]:
+    """Make one device the only one torch will see, and yield its torch name.
+
+    `kind` is cpu or cuda; a GPU is locked for the length of the block. Raises DeviceError when
+    there is no GPU or torch cannot use it.
+    """
+    limit_threads(threads)
+    if kind == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        _set_up_torch(threads)
+        yield "cpu"
+        return
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # the same sums in every run
+    with exclusive_gpu(visible_gpus(), lock_folder()) as gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        _set_up_torch(threads)
+        import torch
+
+        if not torch.cuda.is_available():
+            raise DeviceError(
+                f"torch {torch.__version__} cannot use the GPU {gpu}; install the CUDA build of "
+                "torch that fits the driver, or set device: cpu"
+            )
+        yield "cuda"
+
+
+def _set_up_torch(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe_device(kind: str) -> dict[str, Any]:
+    """Kind, name and architecture (instruction set or compute capability) of the device in use."""
+    import torch
+
+    if kind == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return {"kind": kind, "name": torch.cuda.get_device_name(), "arch": f"sm_{major}{minor}"}
+    return {"kind": kind, "name": cpu_name(), "arch": torch.backends.cpu.get_cpu_capability()}

@@ -1,0 +1,35 @@
+"""What a person needs to see after a job has failed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TAIL_LINES = 20
+FAILED_RULE = re.compile(r"^Error in rule (?P<rule>\w+)[,:]")
+LOG_LINE = re.compile(r"^\s+log: (?P<paths>.+?)(?: \(check log file\(s\) for error details\))?$")
+
+
+def failed_jobs(snakemake_log: str) -> list[tuple[str, Path]]:
+    """Rule name and log file of each job that a Snakemake log reports as failed, in order."""
+    jobs: dict[Path, str] = {}
+    rule = ""
+    for line in snakemake_log.splitlines():
+        if match := FAILED_RULE.match(line.strip()):
+            rule = match["rule"]
+        elif rule and (match := LOG_LINE.match(line)):
+            jobs[Path(match["paths"].split(",")[0].strip())] = rule
+            rule = ""
+    return [(name, path) for path, name in jobs.items()]
+
+
+def failure_summary(snakemake_log: str, command: str) -> str:
+    """What a person needs after a failure: the end of each failed job's log, and what to type."""
+    lines = []
+    for rule, path in failed_jobs(snakemake_log):
+        text = path.read_text(errors="replace") if path.exists() else "(no log was written)"
+        lines += [f"{rule} failed; the end of its log:", ""]
+        lines += [f"    {line}" for line in text.rstrip().splitlines()[-TAIL_LINES:]]
+        lines += ["", f"    log: {path}", ""]
+    lines += ["Finished work is kept. To continue, mend the cause and run:", f"    {command}"]
+    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""Small pictures of samples for the report, embedded as data URIs under a bound on their size."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tarfile
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from t2i.archive import DamagedShard, decode_png, pixel_digest
+
+MICRO = 128  # images up to this side are kept losslessly and enlarged by the browser to it
+# Longest side in px and WebP quality to try, until the picture fits its share of the page.
+STEPS = ((256, 80), (256, 60), (192, 60), (128, 60), (96, 50), (64, 40), (32, 30))
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture's data URI, its size on the page in CSS px, and whether pixels stay sharp."""
+
+    source: str
+    width: int
+    height: int
+    pixelated: bool
+
+
+def _encode(image: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def thumbnail(image: Image.Image, budget: int) -> Thumbnail:
+    """The best picture of `image` whose data URI has at most `budget` characters.
+
+    Images of at most 128 px are kept as PNG if they fit; larger ones become WebP of at most 256 px.
+    If even the smallest and coarsest picture does not fit, that one is returned.
+    """
+    longest = max(image.size)
+    if longest <= MICRO:
+        source = _encode(image, "png", optimize=True)
+        if len(source) <= budget:
+            width, height = (round(side * MICRO / longest) for side in image.size)
+            return Thumbnail(source, width, height, pixelated=True)
+    for side, quality in STEPS:
+        small = image.copy()
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        source = _encode(small, "webp", quality=quality, method=6)
+        if len(source) <= budget:
+            break
+    scale = min(256, max(longest, MICRO)) / longest
+    width, height = (round(side * scale) for side in image.size)
+    return Thumbnail(source, width, height, pixelated=False)
+
+
+def _images(
+    tar: Path, manifest: Mapping[str, Any], indices: Collection[int]
+) -> Iterator[tuple[int, Image.Image]]:
+    """Decode the wanted members alone, each checked against its digest in the manifest."""
+    wanted = [sample for sample in manifest["samples"] if sample["index"] in indices]
+    if not wanted:
+        return
+    with tarfile.open(tar) as archive:
+        for sample in wanted:
+            handle = archive.extractfile(sample["file"])
+            if handle is None:
+                raise DamagedShard(f"{tar}: {sample['file']} is not a file")
+            pixels = decode_png(handle.read())
+            if pixel_digest(pixels) != sample["sha256"]:
+                raise DamagedShard(f"{tar}: the pixels of sample {sample['index']} have changed")
+            yield sample["index"], Image.fromarray(pixels)
+
+
+def thumbnails(
+    shards: Mapping[Path, Mapping[str, Any]], indices: Collection[int], budget: int
+) -> dict[int, Thumbnail]:
+    """Thumbnails of the samples `indices` of one variant, by sample index.
+
+    `shards` maps each archive to its manifest; `budget` bounds a data URI in characters. Raises
+    DamagedShard when an image does not match its manifest.
+    """
+    return {
+        index: thumbnail(image, budget)
+        for tar, manifest in shards.items()
+        for index, image in _images(tar, manifest, indices)
+    }

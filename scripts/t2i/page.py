@@ -1,0 +1,213 @@
+"""The report as one HTML page that needs nothing else: no network, no script, no other file.
+
+Numbers come from the dict of `t2i.report.assemble` alone. Each is written as `<data>` with the
+unrounded value beside the rounded text. All text is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from t2i.gallery import Thumbnail
+
+TEMPLATES = Path(__file__).parent / "templates"
+MINUS = "\N{MINUS SIGN}"
+
+VERDICTS = {  # class name, sign and word: the colour is never alone
+    "pass": ("pass", "✓", "PASS"),
+    "fail": ("fail", "✗", "FAIL"),
+    "not applicable": ("none", "–", "NOT APPLICABLE"),
+}
+
+COLUMNS = {
+    "Samples": "Images generated and scored for the variant, one per caption.",
+    "FID": (
+        "Fréchet Inception distance between the generated images and the reference pictures;"
+        " no unit, lower is better. Below it the 95 % interval over images."
+    ),
+    "CLIP": (
+        "Mean of 100 times the cosine between an image and its caption; no unit, higher is better."
+        " Below it the 95 % interval over images."
+    ),
+    "CLIP, next caption": (
+        "The same score with each image given the caption of the next sample. Scores of a working"
+        " model fall clearly below the CLIP column; if not, images and captions are mixed up or"
+        " the model ignores its prompt."
+    ),
+    "Images/s": "Images per second of generation; higher is better. Loading is not counted.",
+    "Device": "The machine part that generated the images.",
+    "Engine": "Number format, and the start of the sha256 of the weights that images refer to.",
+    "Verdict": "Whether the rules checked below hold. It is not a result verified by MLCommons.",
+}
+
+
+def places(*values: float | None) -> int:
+    """Decimal places that show two significant digits of the spread of `values`, from 2 to 6."""
+    numbers = [value for value in values if value is not None and math.isfinite(value)]
+    spread = max(numbers) - min(numbers) if len(numbers) > 1 else 0.0
+    if spread <= 0:
+        return 2
+    return min(6, max(2, 1 - math.floor(math.log10(spread))))
+
+
+def number(value: float | int | None, digits: int | None = None, sign: bool = False) -> Markup:
+    """`value` rounded to `digits` decimals (4 significant digits if None), the exact one beside.
+
+    Whole numbers are shown in full, absent ones as a dash.
+    """
+    if value is None:
+        return Markup('<span class="absent">—</span>')
+    if isinstance(value, int):
+        text = f"{value:+,}" if sign else f"{value:,}"
+    else:
+        kind = ".4g" if digits is None else f".{digits}f"
+        text = f"{value:{'+' if sign else ''}{kind}}"
+    return Markup('<data value="{0}" title="{0}">{1}</data>').format(
+        repr(value), text.replace("-", MINUS)
+    )
+
+
+def interval(bounds: Sequence[float] | None, digits: int, sign: bool = False) -> Markup:
+    """Both ends of an interval in brackets."""
+    if bounds is None:
+        return Markup('<span class="absent">no interval</span>')
+    low, high = (number(bound, digits, sign) for bound in bounds)
+    return Markup("[{}, {}]").format(low, high)
+
+
+def cell(value: Any) -> Markup | str:
+    """A value of any JSON type as the text of a table cell."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or isinstance(value, (int, float)):
+        return number(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def window(
+    value: Any, low: float | None, high: float | None, margin: float | None
+) -> Markup | None:
+    """A bar with the window from `low` to `high`, a marker at `value`, and the margin in words.
+
+    None when there is no number or no bound. A value beyond the bar is an arrow at its end; a
+    missing bound leaves the window open to that side.
+    """
+    bounds = [bound for bound in (low, high) if bound is not None]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not bounds:
+        return None
+    inside = (low is None or low <= value) and (high is None or value <= high)
+    if len(bounds) == 2:
+        reach = max((bounds[1] - bounds[0]) * 0.5, 1e-12)
+    else:
+        reach = max(abs(value - bounds[0]) * 1.5, abs(bounds[0]) * 0.05, 1e-12)
+    first, last = bounds[0] - reach, bounds[-1] + reach
+
+    def x(point: float) -> float:
+        return round(4 + 152 * (point - first) / (last - first), 1)
+
+    left = 4 if low is None else x(low)
+    right = 156 if high is None else x(high)
+    if value < first:
+        marker = "M1 10 L9 4 V16 Z"
+    elif value > last:
+        marker = "M159 10 L151 4 V16 Z"
+    else:
+        marker = f"M{x(value) - 1.5} 2 h3 v16 h-3 Z"
+    digits = places(*bounds, value if inside else None)
+    words = "inside" if inside else "outside"
+    if low is None or high is None:
+        allowed = Markup("{} {}").format(
+            "at least" if high is None else "at most", number(bounds[0], digits)
+        )
+    else:
+        allowed = Markup("{} to {}").format(number(low, digits), number(high, digits))
+    distance = Markup("") if margin is None else Markup(", margin {}").format(number(margin))
+    return Markup(
+        '<span class="window {kind}"><svg width="160" height="20" viewBox="0 0 160 20"'
+        ' aria-hidden="true"><rect class="track" x="4" y="8" width="152" height="4" rx="2"/>'
+        '<rect class="allowed" x="{left}" y="6" width="{wide}" height="8" rx="2"/>'
+        '<path class="marker" d="{marker}"/></svg>'
+        '<span class="note"><strong>{words}</strong>{distance} (allowed: {allowed})</span></span>'
+    ).format(
+        kind="in" if inside else "out",
+        left=left,
+        wide=round(right - left, 1),
+        marker=marker,
+        words=words,
+        distance=distance,
+        allowed=allowed,
+    )
+
+
+def chip(verdict: str) -> Markup:
+    """A verdict as sign and word."""
+    kind, sign, word = VERDICTS[verdict]
+    return Markup('<span class="chip {}"><span aria-hidden="true">{}</span> {}</span>').format(
+        kind, sign, word
+    )
+
+
+def digest(value: str | None) -> Markup:
+    """The first twelve characters of a digest, the whole one beside."""
+    if value is None:
+        return Markup('<span class="absent">—</span>')
+    return Markup('<code title="{}">{}</code>').format(value, value[:12])
+
+
+def size(count: int) -> Markup:
+    """A number of bytes in the unit that suits it."""
+    scaled, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if scaled < 1000 or unit == "TB":
+            break
+        scaled /= 1000
+    return Markup('<data value="{0}" title="{0} bytes">{1:.3g} {2}</data>').format(
+        count, scaled, unit
+    )
+
+
+def _integrity(text: str) -> str:
+    """The digest by which a content security policy allows an inline script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def render(
+    report: Mapping[str, Any], pictures: Mapping[str, Mapping[int, Thumbnail]], graph: str
+) -> str:
+    """The whole page.
+
+    `report` is the dict of `t2i.report.assemble`, `pictures` the thumbnails of each variant by
+    sample index (a missing one leaves a gap that says so), `graph` the rule graph's SVG.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        num=number, interval=interval, cell=cell, chip=chip, digest=digest, size=size
+    )
+    environment.filters["sentence"] = lambda text: text.rstrip(". ") + "."
+    environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    environment.globals.update(window=window, places=places)
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        pictures=pictures,
+        columns=COLUMNS,
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        integrity=_integrity(script),
+        graph=Markup(graph[graph.index("<svg") :]),
+    )

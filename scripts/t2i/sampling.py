@@ -1,0 +1,86 @@
+"""Images from tokens: the benchmark's reference maths, through diffusers' own SDXL pipeline.
+
+Both text encoders' penultimate states side by side, the second's pooled output, the negative
+prompt encoded like the positive one, one fixed latent for all samples, and the pipeline's defaults
+for everything else (mlcommons/inference, text_to_image/backend_pytorch.py).
+"""
+
+from __future__ import annotations
+
+import t2i.compat  # noqa: F401
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from t2i.prompt_tokens import PromptTokens
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels (n, height, width, 3) uint8, and whether each was finite before rounding (n,) bool."""
+
+    pixels: np.ndarray
+    finite: np.ndarray
+
+
+def encode_prompts(pipeline: Any, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Prompt embeddings (n, 77, d1 + d2) and pooled embeddings (n, p) of token ids (n, 77)."""
+    output = pipeline.text_encoder(first, output_hidden_states=True)
+    output_2 = pipeline.text_encoder_2(second, output_hidden_states=True)
+    hidden = torch.cat([output.hidden_states[-2], output_2.hidden_states[-2]], dim=-1)
+    return hidden, output_2.text_embeds
+
+
+def to_uint8(images: Tensor) -> Images:
+    """Round decoded images (n, 3, height, width) in [0, 1] to pixels, half to even."""
+    values = images.float()
+    finite = torch.isfinite(values).flatten(1).all(dim=1)
+    pixels = (values.nan_to_num(0.0, 1.0, 0.0) * 255).round().to(torch.uint8)
+    return Images(pixels.permute(0, 2, 3, 1).cpu().numpy(), finite.cpu().numpy())
+
+
+def generate(
+    pipeline: Any,
+    tokens: PromptTokens,
+    indices: range,
+    latent: np.ndarray,
+    batch_size: int,
+    steps: int,
+    guidance: float,
+) -> Images:
+    """Images of the samples `indices`, at most `batch_size` of them, from a latent (1, 4, h, w).
+
+    A short batch is filled up with its last sample, so that every image comes from a batch of
+    the same size and depends on nothing but its own tokens. The negative prompt is encoded for
+    every sample, as the closed division wants it.
+    """
+    rows = [*indices, *[indices[-1]] * (batch_size - len(indices))]
+    device, dtype = pipeline.unet.device, pipeline.unet.dtype
+
+    def both(captions: np.ndarray, negative: np.ndarray) -> Tensor:
+        ids = np.concatenate([np.repeat(negative[None], batch_size, axis=0), captions[rows]])
+        return torch.from_numpy(ids).to(device)
+
+    start = torch.from_numpy(latent)
+    with torch.inference_mode():
+        embeddings, pooled = encode_prompts(
+            pipeline,
+            both(tokens.first, tokens.negative_first),
+            both(tokens.second, tokens.negative_second),
+        )
+        images = pipeline(
+            negative_prompt_embeds=embeddings[:batch_size],
+            prompt_embeds=embeddings[batch_size:],
+            negative_pooled_prompt_embeds=pooled[:batch_size],
+            pooled_prompt_embeds=pooled[batch_size:],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            latents=start.to(device, dtype).repeat(batch_size, 1, 1, 1),
+            output_type="pt",
+        ).images
+    decoded = to_uint8(images)
+    return Images(decoded.pixels[: len(indices)], decoded.finite[: len(indices)])

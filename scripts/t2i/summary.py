@@ -1,0 +1,31 @@
+"""A run's results as a short table for a terminal, from its report.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLUMNS = ("variant", "samples", "FID", "CLIP", "verdict")
+
+
+def table(report: dict[str, Any]) -> str:
+    """One line for each variant, its verdict in plain words, and why numbers are not comparable."""
+    rows = [COLUMNS]
+    words = []
+    for variant in report["variants"]:
+        metrics, compliance = variant["metrics"], variant["compliance"]
+        rows.append(
+            (
+                variant["name"],
+                str(metrics["samples"]),
+                f"{metrics['fid']:.4f}",
+                f"{metrics['clip']:.4f}",
+                compliance["verdict"],
+            )
+        )
+        words.append(f"{variant['name']}: {compliance['summary']}")
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    reasons = [f"  {obstacle['reason']}" for obstacle in report["not_comparable"]]
+    if reasons:
+        words += ["Not comparable with published scores, because:", *reasons]
+    return "\n".join([*lines, "", *words])

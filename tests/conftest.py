@@ -1,0 +1,24 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of published reference data (captions, sample ids, tokenizer files).
+
+    It lies beside the repository, not in it. Without it a test is skipped, or fails where
+    T2I_REQUIRE_SHARED=1 says that it has to be there.
+    """
+    data = SHARED / "data"
+    if not data.is_dir():
+        reason = "the reference data is missing: expected the folder ../shared/data"
+        if os.environ.get("T2I_REQUIRE_SHARED") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return data

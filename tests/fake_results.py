@@ -1,0 +1,214 @@
+"""Results of a small run, laid out as the workflow lays them out, for tests of the report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t2i.archive import ShardWriter, archive_facts, sample_records
+from t2i.captions import Caption
+from t2i.gallery import Thumbnail, thumbnails
+from t2i.report import assemble
+
+HOSTILE = "<script>alert('x')</script> \"quoted\" & <b>bold</b>"
+IDS = [4475, 3627, 11, 4937, 3867, 3, 3789, 1206, 4111, 3093]
+
+
+def picture(index: int, variant: str, side: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A smooth picture that differs by sample, and a little by variant."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    phase = index * 0.7
+    planes = [np.sin(6 * x + phase), np.cos(5 * y - phase), np.sin(7 * (x - y) + 2 * phase)]
+    pixels = 127.5 + 110 * np.stack(planes, axis=-1) + (variant != "fp32") * 4
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def write_shard(folder: Path, variant: str, indices: range, side: int) -> dict[str, Any]:
+    """Write one shard's archive and return its manifest."""
+    shard = f"{indices.start:05d}-{indices.stop:05d}"
+    tar = folder / f"{shard}.tar"
+    writer = ShardWriter(tar)
+    for index in indices:
+        writer.add(index, 1000 + index, picture(index, variant, side), finite=True)
+    writer.close()
+    return {
+        "schema": 1,
+        "run": "demo",
+        "shard": shard,
+        "variant": variant,
+        "engine": hashlib.sha256(variant.encode()).hexdigest(),
+        "samples": sample_records(writer.samples),
+        "archive": archive_facts(tar),
+        "software": {"python": "3.12.3", "torch": "2.13.0"},
+        "device": {"kind": "cpu", "name": "Example CPU", "arch": "x86_64-avx2"},
+        "seconds": 12.34567,
+        "images_per_second": 2.592003,
+    }
+
+
+def metrics(variant: str, samples: int) -> dict[str, Any]:
+    shift = 0.0 if variant == "fp32" else 1.2345678
+    network = {"name": "Inception-v3 pool3", "sha256": "ab" * 32, "weights": "random"}
+    return {
+        "schema": 1,
+        "run": "demo",
+        "variant": variant,
+        "samples": samples,
+        "fid": 187.123456 + shift,
+        "clip": 21.0543210,
+        "clip_shifted": 20.9876543,
+        "fid_interval": [180.2345 + shift, 193.8765 + shift],
+        "clip_interval": [20.51234, 21.61234],
+        "interval_method": {
+            "fid": "bootstrap over images, 1000 draws, centred on the estimate",
+            "clip": "mean plus or minus 1.96 standard errors",
+        },
+        "protocol": {
+            "fid": "miniature",
+            "clip": "miniature",
+            "networks": {"inception": network, "clip": {**network, "name": "CLIP ViT-B/32"}},
+        },
+        "comparable": {
+            "value": False,
+            "reasons": [
+                f"{samples} samples: below 2049 the covariance is rank-deficient",
+                "the scoring networks have random weights",
+            ],
+        },
+        "reference": {"name": "drawn pictures", "samples": 256, "sha256": "cd" * 32},
+        "digest": hashlib.sha256(b"images" + variant.encode()).hexdigest(),
+        "engine": hashlib.sha256(variant.encode()).hexdigest(),
+        "images_per_second": 2.5920031,
+        "device": {"kind": "cpu", "name": "Example CPU", "arch": "x86_64-avx2"},
+    }
+
+
+def check(name: str, verdict: str, value: Any = None, **more: Any) -> dict[str, Any]:
+    bounds = {"low": None, "high": None, "margin": None}
+    return {
+        "id": name,
+        "rule": f"what {name} asks for",
+        "value": value,
+        **bounds,
+        "verdict": verdict,
+        "source": "https://github.com/mlcommons/inference_policies",
+        **more,
+    }
+
+
+def compliance(variant: str) -> dict[str, Any]:
+    fid = check(
+        "accuracy.fid", "fail", 187.123456, low=23.01085758, high=23.95007626, margin=-163.17337974
+    )
+    if variant != "fp32":
+        fid = check(
+            "accuracy.fid", "pass", 23.4123456, low=23.01085758, high=23.95007626, margin=0.40148802
+        )
+    return {
+        "schema": 1,
+        "run": "demo",
+        "variant": variant,
+        "division": "closed",
+        "verdict": fid["verdict"],
+        "summary": "FID lies outside its window."
+        if fid["verdict"] == "fail"
+        else "All targets met.",
+        "checks": [
+            check("samples.count", "pass", 5000, low=5000, margin=0),
+            fid,
+            check("loadgen.scenarios", "not applicable", ["Offline", "Server"]),
+            check("tokens.match", "pass", True),
+        ],
+    }
+
+
+def captions(samples: int) -> list[Caption]:
+    rows = [
+        Caption(1000 + i, 2000 + i, f"A drawing number {i} of two circles.", 64, 64, "f", "u")
+        for i in range(samples)
+    ]
+    rows[3] = Caption(1003, 2003, HOSTILE, 64, 64, "f", "u")
+    return rows
+
+
+def write_shards(
+    folder: Path, names: Sequence[str], samples: int, side: int
+) -> dict[str, dict[Path, dict[str, Any]]]:
+    """Write all shards of a run; returns each variant's manifests by archive."""
+    shards: dict[str, dict[Path, dict[str, Any]]] = {name: {} for name in names}
+    for name, manifests in shards.items():
+        (folder / name).mkdir(parents=True)
+        for start in range(0, samples, 16):
+            indices = range(start, min(start + 16, samples))
+            manifest = write_shard(folder / name, name, indices, side)
+            manifests[folder / name / f"{manifest['shard']}.tar"] = manifest
+    return shards
+
+
+def comparison(names: Sequence[str], samples: int) -> dict[str, Any]:
+    pair = {
+        "samples": samples,
+        "fid_difference": 1.2345678,
+        "fid_interval": [0.3456789, 2.1234567],
+        "clip_difference": -0.0034567,
+        "clip_interval": [-0.0123456, 0.0054321],
+        "identical_images": 0,
+        "mean_absolute_difference": 3.98765,
+        "comparable": True,
+        "reason": None,
+    }
+    pairs = [{"variant": name, **pair} for name in names[1:]]
+    return {"schema": 1, "run": "demo", "baseline": names[0], "pairs": pairs}
+
+
+def provenance(names: Sequence[str], samples: int) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "run": "demo",
+        "config": {
+            "run": "demo",
+            "dataset": "coco2014",
+            "samples": samples,
+            "variants": {name: {"dtype": name, "batch_size": 4} for name in names},
+        },
+        "defaults_changed": {"samples": [64, samples]},
+        "inputs": [
+            {
+                "name": "captions",
+                "path": "resources/coco2014/captions.tsv",
+                "size": 862324,
+                "sha256": "2e" * 32,
+                "licence": "CC BY 4.0",
+                "source": "https://github.com/mlcommons/inference",
+            }
+        ],
+        "software": {"python": "3.12.3", "torch": "2.13.0", "snakemake": "9.27.1"},
+        "device": {"kind": "cpu", "name": "Example CPU", "arch": "x86_64-avx2"},
+        "environment": {"mode": "venv"},
+        "git": {"commit": "0123456789abcdef" * 2, "dirty": True},
+        "command": "snakemake --cores 2 --configfile config/config.yaml",
+    }
+
+
+def fake_run(
+    folder: Path, names: Sequence[str] = ("fp32", "bf16"), samples: int = 40, side: int = 64
+) -> tuple[dict[str, Any], dict[str, dict[int, Thumbnail]]]:
+    """A run's report dict and thumbnails, made from files laid out as the workflow does."""
+    shards = write_shards(folder, names, samples, side)
+    report = assemble(
+        "demo",
+        names,
+        [metrics(name, samples) for name in reversed(names)],
+        [compliance(name) for name in names],
+        comparison(names, samples),
+        provenance(names, samples),
+        [manifest for manifests in shards.values() for manifest in manifests.values()],
+        captions(samples),
+        IDS,
+    )
+    indices = {row["index"] for row in report["gallery"]["rows"]}
+    return report, {name: thumbnails(shards[name], indices, 100_000) for name in names}
