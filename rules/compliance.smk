@@ -82,7 +82,7 @@ rule check_compliance:
     params:
         division=CONFIG["division"],
         samples=CONFIG["samples"],
-        windows=CONFIG.get("windows") or {},
+        windows=CONFIG["windows"],
         code=code("check_compliance"),
     script:
         "../scripts/check_compliance.py"

@@ -19,8 +19,7 @@ with job_log(snakemake.log[0]):
     clip_network = metrics["protocol"]["networks"]["clip"]
     random_weights = "random" in (clip_network["weights"], metrics["model_weights"])
     checks = [
-        compliance.window_check("FID", metrics["fid"], snakemake.params.windows.get("fid")),
-        compliance.window_check("CLIP", metrics["clip"], snakemake.params.windows.get("clip")),
+        *compliance.window_checks(metrics, snakemake.params.windows),
         compliance.protocol_check(metrics["comparable"], closed),
         compliance.count_check(samples, closed),
         compliance.coverage_check(features.index, samples),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from t2i.archive import encode_png, read_manifest, read_shard
+from t2i.archive import encode_png, read_shard
 from t2i.captions import read_captions, read_sample_ids
 from t2i.files import publish_folder
 from t2i.logs import job_log
@@ -13,13 +13,9 @@ with job_log(snakemake.log[0]):
     found = set()
     with publish_folder(Path(snakemake.output[0])) as folder:
         for tar, manifest in zip(snakemake.input.images, snakemake.input.manifests, strict=True):
-            members = {sample.index for sample in read_manifest(Path(manifest))["samples"]}
-            if members.isdisjoint(wanted):
-                continue
-            for sample, pixels in read_shard(Path(tar), Path(manifest)):
-                if sample.index in wanted:
-                    found.add(sample.index)
-                    (folder / f"{sample.index}.png").write_bytes(encode_png(pixels))
+            for sample, pixels in read_shard(Path(tar), Path(manifest), wanted):
+                found.add(sample.index)
+                (folder / f"{sample.index}.png").write_bytes(encode_png(pixels))
         lines = [f"{index}  {captions[index].caption}\n" for index in wanted if index in found]
         (folder / "captions.txt").write_text("".join(lines), encoding="utf-8")
     print(f"{len(found)} of {len(wanted)} compliance images")

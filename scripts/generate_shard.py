@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from t2i.devices import describe_device, use_device
-from t2i.files import publish, read_json, sha256_file, write_json
+from t2i.files import publish, read_json, sha256_file
 from t2i.lifetime import die_with_scheduler
 from t2i.logs import job_log
 from t2i.provenance import software_versions
@@ -15,7 +15,7 @@ with job_log(snakemake.log[0]) as terminal:
     with use_device(settings["device"], settings["threads"]) as device:
         import tarfile
 
-        from t2i.archive import SCHEMA, add_sample, archive_facts, sample_records
+        from t2i.archive import add_sample, write_manifest
         from t2i.captions import read_captions
         from t2i.engine import load_engine
         from t2i.latents import read_latent
@@ -45,8 +45,7 @@ with job_log(snakemake.log[0]) as terminal:
                     caption_id = captions[index].id
                     samples.append(add_sample(archive, index, caption_id, pixels, bool(finite)))
                 progress.update(len(batch))
-        manifest = {
-            "schema": SCHEMA,
+        facts = {
             "run": snakemake.wildcards.run,
             "variant": snakemake.wildcards.variant,
             "shard": shard,
@@ -55,11 +54,9 @@ with job_log(snakemake.log[0]) as terminal:
                 name: sha256_file(Path(snakemake.input[name]))
                 for name in ("tokens", "latents", "captions")
             },
-            "samples": sample_records(samples),
-            "archive": archive_facts(tar),
             "device": describe_device(settings["device"]),
             "software": software_versions(),
             "seconds": progress.seconds,
             "images_per_second": len(indices) / progress.seconds,
         }
-        write_json(Path(snakemake.output.manifest), manifest)
+        write_manifest(Path(snakemake.output.manifest), tar, samples, facts)

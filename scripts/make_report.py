@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from t2i.archive import read_manifest
 from t2i.captions import read_captions, read_sample_ids
 from t2i.files import read_json, write_json, write_text
 from t2i.gallery import thumbnails
@@ -13,7 +14,7 @@ PICTURES = 7_500_000  # characters of all thumbnails together: the page stays be
 
 with job_log(snakemake.log[0]):
     inputs, names = snakemake.input, list(snakemake.params.variants)
-    manifests = {Path(path): read_json(Path(path)) for path in inputs.manifests}
+    manifests = {Path(path): read_manifest(Path(path)) for path in inputs.manifests}
     report = assemble(
         snakemake.params.run,
         names,
@@ -29,11 +30,11 @@ with job_log(snakemake.log[0]):
     budget = PICTURES // max(1, len(indices) * len(names))
     pictures = {}
     for name in names:
-        shards = {
-            path.with_suffix(".tar"): manifest
+        shards = [
+            (path.with_suffix(".tar"), path)
             for path, manifest in manifests.items()
             if manifest["variant"] == name
-        }
+        ]
         pictures[name] = thumbnails(shards, indices, budget)
     page = render(report, pictures, Path(inputs.rulegraph).read_text(encoding="utf-8"))
     write_json(Path(snakemake.output.json), report)

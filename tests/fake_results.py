@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from t2i.archive import ShardWriter, archive_facts, sample_records
+from t2i.archive import add_sample, read_manifest, write_manifest
 from t2i.captions import Caption
 from t2i.gallery import Thumbnail, thumbnails
 from t2i.report import assemble
@@ -27,27 +28,27 @@ def picture(index: int, variant: str, side: int) -> np.ndarray[Any, np.dtype[np.
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def write_shard(folder: Path, variant: str, indices: range, side: int) -> dict[str, Any]:
-    """Write one shard's archive and return its manifest."""
+def write_shard(folder: Path, variant: str, indices: range, side: int) -> Path:
+    """Write one shard's archive and manifest, and return the manifest's path."""
     shard = f"{indices.start:05d}-{indices.stop:05d}"
     tar = folder / f"{shard}.tar"
-    writer = ShardWriter(tar)
-    for index in indices:
-        writer.add(index, 1000 + index, picture(index, variant, side), finite=True)
-    writer.close()
-    return {
-        "schema": 1,
+    with tarfile.open(tar, "w") as archive:
+        samples = [
+            add_sample(archive, index, 1000 + index, picture(index, variant, side), finite=True)
+            for index in indices
+        ]
+    facts = {
         "run": "demo",
         "shard": shard,
         "variant": variant,
         "engine": hashlib.sha256(variant.encode()).hexdigest(),
-        "samples": sample_records(writer.samples),
-        "archive": archive_facts(tar),
         "software": {"python": "3.12.3", "torch": "2.13.0"},
         "device": {"kind": "cpu", "name": "Example CPU", "arch": "x86_64-avx2"},
         "seconds": 12.34567,
         "images_per_second": 2.592003,
     }
+    write_manifest(tar.with_suffix(".json"), tar, samples, facts)
+    return tar.with_suffix(".json")
 
 
 def metrics(variant: str, samples: int) -> dict[str, Any]:
@@ -137,15 +138,15 @@ def captions(samples: int) -> list[Caption]:
 
 def write_shards(
     folder: Path, names: Sequence[str], samples: int, side: int
-) -> dict[str, dict[Path, dict[str, Any]]]:
-    """Write all shards of a run; returns each variant's manifests by archive."""
-    shards: dict[str, dict[Path, dict[str, Any]]] = {name: {} for name in names}
-    for name, manifests in shards.items():
+) -> dict[str, list[tuple[Path, Path]]]:
+    """Write all shards of a run; returns each variant's pairs of archive and manifest."""
+    shards: dict[str, list[tuple[Path, Path]]] = {name: [] for name in names}
+    for name, pairs in shards.items():
         (folder / name).mkdir(parents=True)
         for start in range(0, samples, 16):
             indices = range(start, min(start + 16, samples))
             manifest = write_shard(folder / name, name, indices, side)
-            manifests[folder / name / f"{manifest['shard']}.tar"] = manifest
+            pairs.append((manifest.with_suffix(".tar"), manifest))
     return shards
 
 
@@ -172,6 +173,8 @@ def provenance(names: Sequence[str], samples: int) -> dict[str, Any]:
         "config": {
             "run": "demo",
             "dataset": "coco2014",
+            "model": "micro-sdxl",
+            "sampler": {"steps": 20, "guidance": 8.0, "negative_prompt": "blurry"},
             "samples": samples,
             "variants": {name: {"dtype": name, "batch_size": 4} for name in names},
         },
@@ -206,7 +209,7 @@ def fake_run(
         [compliance(name) for name in names],
         comparison(names, samples),
         provenance(names, samples),
-        [manifest for manifests in shards.values() for manifest in manifests.values()],
+        [read_manifest(manifest) for pairs in shards.values() for _, manifest in pairs],
         captions(samples),
         IDS,
     )

@@ -31,7 +31,7 @@ from fake_results import (
     write_shard,
     write_shards,
 )
-from t2i.archive import DamagedShard
+from t2i.archive import DamagedShard, Sample
 from t2i.captions import format_captions
 from t2i.files import write_json
 from t2i.gallery import thumbnail, thumbnails
@@ -207,7 +207,7 @@ def test_disturbing_prompt_is_known() -> None:
     manifest = {
         "shard": "01303-01304",
         "variant": "fp32",
-        "samples": [{"index": 1303, "sha256": "ab" * 32, "finite": False}],
+        "samples": [Sample(1303, 1, "01303.png", "ab" * 32, finite=False)],
         "software": {},
         "seconds": 1.0,
     }
@@ -253,9 +253,11 @@ def test_thumbnail_keeps_its_budget(budget: int) -> None:
 
 def test_damaged_shard_is_refused(tmp_path: Path) -> None:
     manifest = write_shard(tmp_path, "fp32", range(2), 32)
-    manifest["samples"][1]["sha256"] = "0" * 64
-    with pytest.raises(DamagedShard, match=r"00000-00002\.tar: the pixels of sample 1 have"):
-        thumbnails({tmp_path / "00000-00002.tar": manifest}, [0, 1], 100_000)
+    written = manifest.read_bytes()
+    write_shard(tmp_path, "bf16", range(2), 32)  # other pixels under the same name
+    manifest.write_bytes(written)
+    with pytest.raises(DamagedShard, match=r"00000-00002\.tar: the pixels of sample 0 have"):
+        thumbnails([(manifest.with_suffix(".tar"), manifest)], [0, 1], 100_000)
 
 
 def test_missing_metrics_are_named() -> None:
@@ -305,10 +307,9 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
         ):
             files[kind].append(tmp_path / name / f"{kind}.json")
             write_json(files[kind][-1], content)
-        for tar, manifest in shards[name].items():
+        for tar, manifest in shards[name]:
             files["shards"].append(tar)
-            files["manifests"].append(tar.with_suffix(".json"))
-            write_json(files["manifests"][-1], manifest)
+            files["manifests"].append(manifest)
     singles = {
         "comparison": ("comparison.json", json.dumps(comparison(names, samples))),
         "provenance": ("provenance.json", json.dumps(provenance(names, samples))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from t2i.files import publish, read_json, sha256_bytes, sha256_file
+from t2i.files import (
+    publish,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 
 SCHEMA = 1
 
@@ -79,30 +86,48 @@ def archive_facts(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def sample_records(samples: list[Sample]) -> list[dict[str, Any]]:
-    """The samples as a manifest lists them."""
-    return [asdict(sample) for sample in samples]
+def write_manifest(path: Path, tar: Path, samples: list[Sample], facts: dict[str, Any]) -> None:
+    """Publish a shard's manifest, after its tar: schema, `facts`, samples, and digests.
+
+    The manifest's own `digest` is over everything else in it.
+    """
+    manifest = {
+        "schema": SCHEMA,
+        **facts,
+        "samples": [asdict(sample) for sample in samples],
+        "archive": archive_facts(tar),
+    }
+    write_json(path, {**manifest, "digest": sha256_json(manifest)})
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """A shard's manifest; raises DamagedShard when it is not a whole one."""
+    """A whole manifest, its samples as `Sample`; raises DamagedShard for anything else."""
     try:
         manifest: dict[str, Any] = read_json(path)
-        if manifest["schema"] != SCHEMA:
-            raise DamagedShard(f"{path}: schema {manifest['schema']}, this version reads {SCHEMA}")
+        schema, digest = manifest["schema"], manifest.pop("digest")
+        if schema != SCHEMA:
+            raise DamagedShard(f"{path}: schema {schema}, this version reads {SCHEMA}")
+        if digest != sha256_json(manifest):
+            raise DamagedShard(f"{path}: the manifest has changed since it was written")
         manifest["samples"] = [Sample(**sample) for sample in manifest["samples"]]
-        manifest["archive"]["size"], manifest["archive"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, DamagedShard):
+            raise
         raise DamagedShard(f"{path}: not a whole manifest ({error})") from error
     return manifest
 
 
-def read_shard(tar: Path, manifest: Path) -> Iterator[tuple[Sample, np.ndarray]]:
+def read_shard(
+    tar: Path, manifest: Path, wanted: Collection[int] | None = None
+) -> Iterator[tuple[Sample, np.ndarray]]:
     """Each sample of a shard with its pixels (height, width, 3) uint8, in index order, verified.
 
-    Raises DamagedShard, which names file and sample, when anything differs from the manifest.
+    With `wanted`, only samples of these indices are read. Raises DamagedShard, which names file
+    and sample, when anything differs from the manifest.
     """
     samples: list[Sample] = read_manifest(manifest)["samples"]
+    if wanted is not None:
+        samples = [sample for sample in samples if sample.index in wanted]
     try:
         with tarfile.open(tar, "r:") as archive:
             for sample in samples:

@@ -2,7 +2,8 @@
 
 Comments, docstrings and layout do not count, so an edit of those re-runs nothing; every other
 edit of an imported module changes the digest of exactly the scripts that import it, directly or
-through other modules.
+through other modules. Not covered are modules outside the script's folder (pinned packages), files
+that are no Python (templates), and imports made by name at run time.
 """
 
 from __future__ import annotations
@@ -24,19 +25,22 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _imported_modules(tree: ast.Module) -> set[str]:
+    """Dotted names of all modules that a module may import, their packages included."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+    paths = [name.split(".") for name in names]
+    return {".".join(path[:end]) for path in paths for end in range(1, len(path) + 1)}
 
 
 @cache
-def _parsed(path: Path) -> ast.Module:
-    return _without_docstrings(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
+def _parsed(path: Path) -> tuple[set[str], str]:
+    """Modules that a module may import, and its normalised source; once for all its importers."""
+    tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
+    return _imported_modules(tree), ast.unparse(tree)
 
 
 def module_files(script: Path) -> list[Path]:
@@ -51,7 +55,7 @@ def module_files(script: Path) -> list[Path]:
         if path in found:
             continue
         found.add(path)
-        for name in _imported_modules(_parsed(path)):
+        for name in _parsed(path)[0]:
             base = script.resolve().parent.joinpath(*name.split("."))
             for candidate in (base.with_suffix(".py"), base / "__init__.py"):
                 if candidate.is_file():
@@ -63,5 +67,5 @@ def code_digest(script: Path) -> str:
     """Hex sha256 over the syntax trees (as normalised source) of a script and its modules."""
     folder = script.resolve().parent
     return sha256_json(
-        {str(path.relative_to(folder)): ast.unparse(_parsed(path)) for path in module_files(script)}
+        {str(path.relative_to(folder)): _parsed(path)[1] for path in module_files(script)}
     )

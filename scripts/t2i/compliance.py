@@ -31,17 +31,26 @@ class Check:
     margin: float | None = None
 
 
-def window_check(name: str, value: float, window: list[float] | None) -> Check:
-    """Whether a score lies inside its window; both ends count as inside, and both can fail."""
-    rule = f"{name} lies inside the accuracy window, neither worse nor better"
-    if window is None:
-        return Check(
-            f"accuracy.{name.lower()}", rule, value, NOT_APPLICABLE, "no window is configured"
-        )
-    low, high = window
-    margin = min(value - low, high - value)
-    verdict = PASS if margin >= 0 else FAIL
-    return Check(f"accuracy.{name.lower()}", rule, value, verdict, CHECKER, low, high, margin)
+def window_checks(metrics: dict[str, Any], windows: dict[str, Any] | None) -> list[Check]:
+    """Whether FID and CLIP lie inside their windows; both ends count as inside, and both can fail.
+
+    Windows hold `samples`, `fid` and `clip`; scores of another number of samples are not judged.
+    """
+    checks = []
+    for key in ("fid", "clip"):
+        name, value = f"accuracy.{key}", metrics[key]
+        rule = f"{key.upper()} lies inside the accuracy window, neither worse nor better"
+        if windows is None:
+            checks.append(Check(name, rule, value, NOT_APPLICABLE, "no window is configured"))
+        elif windows["samples"] != metrics["samples"]:
+            why = f"the windows are meant for {windows['samples']} samples"
+            checks.append(Check(name, rule, value, NOT_APPLICABLE, why))
+        else:
+            low, high = windows[key]
+            margin = min(value - low, high - value)
+            verdict = PASS if margin >= 0 else FAIL
+            checks.append(Check(name, rule, value, verdict, CHECKER, low, high, margin))
+    return checks
 
 
 def protocol_check(comparable: dict[str, Any], closed: bool) -> Check:

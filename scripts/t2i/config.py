@@ -12,6 +12,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from t2i.datasets import CAPTIONS
+
 Config = dict[str, Any]
 
 CLOSED_SAMPLES = 5000
@@ -20,7 +22,11 @@ CLOSED_SAMPLER = {
     "guidance": 8.0,
     "negative_prompt": "normal quality, low quality, worst quality, low res, blurry, nsfw, nude",
 }
-CLOSED_WINDOWS = {"fid": [23.01085758, 23.95007626], "clip": [31.68631873, 31.81331801]}
+CLOSED_WINDOWS = {
+    "samples": 5000,
+    "fid": [23.01085758, 23.95007626],
+    "clip": [31.68631873, 31.81331801],
+}
 CLOSED_NAMES = {
     "dataset": "coco2014",
     "model": "sdxl-base-1.0",
@@ -47,13 +53,19 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
     """The configuration with all defaults filled in.
 
     Raises ConfigError that lists every mistake with its key path, the value, what is allowed and
-    the nearest valid name. `sources` is the table of inputs (its groups name data sets and models).
+    the nearest valid name. A key with the value null counts as absent, so that a second file can
+    take back what a first one says. `sources` is the table of inputs (its groups name data sets and models).
     """
+    config = _without_nulls(config)
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=_place)
     mistakes = [line for error in errors for line in _explain(error)]
     filled: Config = with_defaults(config, schema)
     if not mistakes:
-        mistakes = [*_unknown_inputs(filled, sources), *_bad_windows(filled)]
+        mistakes = [
+            *_unknown_inputs(filled, sources),
+            *_too_many_samples(filled),
+            *_bad_windows(filled),
+        ]
         if filled["division"] == "closed":
             mistakes += _against_closed_rules(filled)
     if mistakes:
@@ -74,6 +86,12 @@ def with_defaults(config: Any, schema: dict[str, Any]) -> Any:
         if key not in filled and "default" in subschema:
             filled[key] = with_defaults(subschema["default"], subschema)
     return filled
+
+
+def _without_nulls(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    return {key: _without_nulls(value) for key, value in config.items() if value is not None}
 
 
 def _place(error: ValidationError) -> str:
@@ -151,8 +169,16 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
             yield f"  variants.{name}.patch: there is no file {path!r}"
 
 
+def _too_many_samples(config: Config) -> Iterator[str]:
+    size = CAPTIONS.get(config["dataset"])
+    if size is not None and config["samples"] > size:
+        yield f"  samples: got {config['samples']}; the data set {config['dataset']} has {size}"
+
+
 def _bad_windows(config: Config) -> Iterator[str]:
-    for key, (low, high) in config.get("windows", {}).items():
+    windows = config["windows"] or {}
+    for key in ("fid", "clip"):
+        low, high = windows.get(key, (0, 0))
         if low > high:
             yield f"  windows.{key}: got [{low}, {high}]; the lower bound stands first"
 
@@ -176,11 +202,8 @@ def _against_closed_rules(config: Config) -> Iterator[str]:
     for key, value in CLOSED_SAMPLER.items():
         if config["sampler"][key] != value:
             yield f"  sampler.{key}: got {config['sampler'][key]!r}" + wanted.format(value)
-    for key, value in CLOSED_WINDOWS.items():
-        if config.get("windows", {}).get(key) != value:
-            yield f"  windows.{key}: got {config.get('windows', {}).get(key)}" + wanted.format(
-                value
-            )
+    if config["windows"] != CLOSED_WINDOWS:
+        yield f"  windows: got {config['windows']}" + wanted.format(CLOSED_WINDOWS)
     for name, variant in config["variants"].items():
         if "patch" in variant:
             yield f"  variants.{name}.patch: a patched model is not allowed in the closed division"

@@ -30,8 +30,9 @@ def sha256_json(value: Any) -> str:
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Flush a file or a folder's list of names to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -50,32 +51,36 @@ def publish(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
+        _sync(part)
         part.replace(path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
 @contextmanager
 def publish_folder(path: Path) -> Iterator[Path]:
-    """Like `publish` for a folder: `path` is replaced as a whole once the block has succeeded."""
+    """Like `publish` for a folder: `path` is replaced as a whole once the block has succeeded.
+
+    A folder cannot be renamed onto a full one, so the old one is renamed out of the way first: for
+    an instant there is none, but never a part of one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
         yield part
-        for file in part.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        shutil.rmtree(path, ignore_errors=True)
+        for entry in (part, *part.rglob("*")):
+            _sync(entry)
+        if path.exists():
+            path.replace(old)
         part.replace(path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,9 +94,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def read_json(path: Path) -> Any:
-    """Read JSON; raises ValueError that names the file when it is not JSON."""
+    """Read JSON; raises ValueError that names the file when it is not JSON, or holds NaN."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:  # of nesting, or a number of 5000 digits
         raise ValueError(f"{path}: not valid JSON ({error}); delete it and run again") from error

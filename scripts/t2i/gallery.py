@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import tarfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from t2i.archive import DamagedShard, decode_png, pixel_digest
+from t2i.archive import read_shard
 
 MICRO = 128  # images up to this side are kept losslessly and enlarged by the browser to it
 # Longest side in px and WebP quality to try, until the picture fits its share of the page.
@@ -58,34 +57,16 @@ def thumbnail(image: Image.Image, budget: int) -> Thumbnail:
     return Thumbnail(source, width, height, pixelated=False)
 
 
-def _images(
-    tar: Path, manifest: Mapping[str, Any], indices: Collection[int]
-) -> Iterator[tuple[int, Image.Image]]:
-    """Decode the wanted members alone, each checked against its digest in the manifest."""
-    wanted = [sample for sample in manifest["samples"] if sample["index"] in indices]
-    if not wanted:
-        return
-    with tarfile.open(tar) as archive:
-        for sample in wanted:
-            handle = archive.extractfile(sample["file"])
-            if handle is None:
-                raise DamagedShard(f"{tar}: {sample['file']} is not a file")
-            pixels = decode_png(handle.read())
-            if pixel_digest(pixels) != sample["sha256"]:
-                raise DamagedShard(f"{tar}: the pixels of sample {sample['index']} have changed")
-            yield sample["index"], Image.fromarray(pixels)
-
-
 def thumbnails(
-    shards: Mapping[Path, Mapping[str, Any]], indices: Collection[int], budget: int
+    shards: Collection[tuple[Path, Path]], indices: Collection[int], budget: int
 ) -> dict[int, Thumbnail]:
     """Thumbnails of the samples `indices` of one variant, by sample index.
 
-    `shards` maps each archive to its manifest; `budget` bounds a data URI in characters. Raises
+    `shards` are pairs of a tar and its manifest; `budget` bounds a data URI in characters. Raises
     DamagedShard when an image does not match its manifest.
     """
     return {
-        index: thumbnail(image, budget)
-        for tar, manifest in shards.items()
-        for index, image in _images(tar, manifest, indices)
+        sample.index: thumbnail(Image.fromarray(pixels), budget)
+        for tar, manifest in shards
+        for sample, pixels in read_shard(tar, manifest, indices)
     }

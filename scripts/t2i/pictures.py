@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from t2i.datasets import CAPTIONS
+
 SEED = 20141
-COUNT = 128
+COUNT = CAPTIONS["pictures"]
 SIDE = 64
 OVERSAMPLING = 4
 COMPLIANCE_IDS = 10

@@ -55,7 +55,7 @@ def _generation(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "shards": len(manifests),
         "samples": len(samples),
         "seconds": sum(manifest["seconds"] for manifest in manifests),
-        "not_finite": sorted(sample["index"] for sample in samples if not sample["finite"]),
+        "not_finite": sorted(sample.index for sample in samples if not sample.finite),
         "software": manifests[0]["software"],
     }
 
@@ -166,7 +166,7 @@ def assemble(
             (manifest for manifest in manifests if manifest["variant"] == name),
             key=lambda manifest: str(manifest["shard"]),
         )
-        shown[name] = {s["index"]: s["sha256"] for shard in shards for s in shard["samples"]}
+        shown[name] = {s.index: s.sha256 for shard in shards for s in shard["samples"]}
         variants.append(
             {
                 "name": name,

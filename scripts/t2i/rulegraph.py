@@ -28,16 +28,15 @@ SWEEPS = 24
 
 STYLE = """
 :root { color-scheme: light dark; }
-.rulegraph { --ink: #1c2733; --line: #8794a3; --faint: #c9d1da; --box: #f4f6f8; --ground: #fff;
+.rulegraph { --ink: #1c2733; --line: #8794a3; --box: #f4f6f8; --ground: #fff;
   font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 .rulegraph .ground { fill: var(--ground); }
 .rulegraph .edge { fill: none; stroke: var(--line); stroke-width: 1.5; }
-.rulegraph .implied { stroke: var(--faint); stroke-dasharray: 3 4; }
 .rulegraph .head { fill: var(--line); }
 .rulegraph .node rect { fill: var(--box); stroke: var(--line); }
 .rulegraph .node text { fill: var(--ink); text-anchor: middle; dominant-baseline: central; }
 @media (prefers-color-scheme: dark) { .rulegraph { --ink: #e4e9ee; --line: #8592a1;
-  --faint: #46515e; --box: #222b35; --ground: #161c23; } }
+  --box: #222b35; --ground: #161c23; } }
 """
 
 
@@ -192,11 +191,13 @@ def svg(dot_text: str) -> str:
     """Draw the text of `snakemake --rulegraph dot` as one stand-alone SVG element.
 
     Data flows from top to bottom. Each rule is a `<g class="node">`; each edge a `<path>` with a
-    `<title>`, dashed where a longer way through other rules implies it. Colours follow the
-    reader's preference for light or dark. Raises ValueError as `parse` does.
+    `<title>`. An edge that a longer way through other rules implies is left out, or the page would
+    be all lines. Colours follow the reader's preference for light or dark. Raises ValueError as
+    `parse` does.
     """
-    graph = parse(dot_text)
-    label: dict[str, str] = dict(graph.nodes(data="label"))
+    whole = parse(dot_text)
+    label: dict[str, str] = dict(whole.nodes(data="label"))
+    graph = nx.transitive_reduction(whole)
     layer = layers(graph)
     routes = _routes(graph, layer)
     below: nx.DiGraph[Point] = nx.DiGraph()
@@ -217,7 +218,6 @@ def svg(dot_text: str) -> str:
     total = max(x[point] + width[point] / 2 for point in x) + BORDER
     height = (len(rows) - 1) * LAYER_STEP + HEIGHT + 2 * BORDER
     middle = {node: BORDER + HEIGHT / 2 + depth * LAYER_STEP for node, depth in layer.items()}
-    direct = set(nx.transitive_reduction(graph).edges)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="rulegraph" role="img"'
@@ -229,13 +229,11 @@ def svg(dot_text: str) -> str:
         '<path class="head" d="M0 0.5 L8 4 L0 7.5 Z"/></marker></defs>',
         '<rect class="ground" width="100%" height="100%"/>',
     ]
-    # Implied edges first, so that the others lie on top of them.
-    for source, target in sorted(routes, key=direct.__contains__):
+    for source, target in routes:
         bends = [x[point] for point in routes[source, target][1:-1]]
         path = _path((x[source], x[target]), bends, middle[source] + HEIGHT / 2)
-        kind = "edge" if (source, target) in direct else "edge implied"
         parts.append(
-            f'<path class="{kind}" d="{path}" marker-end="url(#rulegraph-head)">'
+            f'<path class="edge" d="{path}" marker-end="url(#rulegraph-head)">'
             f"<title>{escape(label[source])} → {escape(label[target])}</title></path>"
         )
     for node in graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-SHARD_PATTERN = r"\d{5}-\d{5}"
+SHARD_PATTERN = r"[0-9]{5}-[0-9]{5}"
 
 
 def plan(samples: int, shard_size: int) -> list[str]:
