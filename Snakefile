@@ -36,8 +36,7 @@ rule all:
     """Everything, up to the report of the run."""
     default_target: True
     input:
-        f"results/{RUN}/report.html",
-        f"results/{RUN}/report.json",
+        results(),
 
 
 rule fetch:

@@ -4,6 +4,7 @@ CONSUMES config, config/schemas/config.schema.yaml, config/sources.yaml
 PRODUCES names only
 """
 
+import os
 import re
 import shlex
 import sys
@@ -14,17 +15,29 @@ sys.path.insert(0, str(Path(workflow.basedir, "scripts")))
 from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-from t2i import code_digest, failures, lifetime, micro_files, settings, shards
+from t2i import (
+    code_digest,
+    failures,
+    folder_lock,
+    lifetime,
+    micro_files,
+    settings,
+    shards,
+)
 from t2i.config import EMBEDDED, ConfigError, checked_config, read_yaml, with_defaults
 from t2i.sources import read_sources
 
 try:
     SCHEMA = read_yaml(Path(workflow.basedir, "config/schemas/config.schema.yaml"))
+    for path in workflow.configfiles if workflow.exec_mode == ExecMode.DEFAULT else []:
+        read_yaml(Path(path))  # where a key stands twice, Snakemake takes the last
     TABLE = read_yaml(
-        Path(config.get("sources") or Path(workflow.basedir, "config/sources.yaml"))
+        Path(
+            str(config.get("sources") or Path(workflow.basedir, "config/sources.yaml"))
+        )
     )
-    CONFIG = checked_config(config, SCHEMA, TABLE)
     SOURCES = read_sources(TABLE)
+    CONFIG = checked_config(config, SCHEMA, TABLE)
 except (ConfigError, ValueError) as error:
     raise WorkflowError(str(error)) from None
 
@@ -35,7 +48,8 @@ SCORES = CONFIG["scores"]
 VARIANTS = list(CONFIG["variants"])
 SHARDS = shards.plan(CONFIG["samples"], CONFIG["shard_size"])
 IMAGES = CONFIG["containers"]
-COMMAND = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+COMMAND = shlex.join(["snakemake", *sys.argv[1:]])
+CLUSTER_THREADS = 8  # of a GPU job, where Snakemake does not share out the cores
 
 
 wildcard_constraints:
@@ -94,6 +108,21 @@ def of_all_tars(wildcards):
     return expand(pattern, variant=VARIANTS, shard=SHARDS)
 
 
+def results():
+    """Every file of the run that is kept. Snakemake looks for a lost file only among its targets."""
+    files = ["report.html", "report.json", "comparison.json", "provenance.json"]
+    for name in (
+        "metrics.json",
+        "influence.npz",
+        "compliance.json",
+        "compliance_images",
+    ):
+        files += expand("{variant}/{name}", variant=VARIANTS, name=name)
+    for name in ("shards/{shard}.tar", "shards/{shard}.json", "features/{shard}.npz"):
+        files += expand(f"{{variant}}/{name}", variant=VARIANTS, shard=SHARDS)
+    return [f"results/{RUN}/{name}" for name in [*files, "rulegraph.svg"]]
+
+
 def source_facts(wildcards):
     """Where an input comes from and what it must be."""
     return {
@@ -115,9 +144,9 @@ def default_config():
 
 
 def report_templates():
-    """Templates of the report, which are no Python and so count by content."""
+    """Templates of the report, which are no Python and so count as inputs."""
     folder = Path(workflow.basedir, "scripts/t2i/templates")
-    return sorted(map(str, folder.iterdir()))
+    return sorted(os.path.relpath(path) for path in folder.iterdir())
 
 
 def dataset_source():
@@ -210,7 +239,13 @@ def device_threads(device, threads):
     """
     if device == "cpu":
         return threads
-    return max(1, (workflow.cores or 8) // settings.local_gpus())
+    try:
+        cores = workflow.cores
+    except WorkflowError:  # no cores are named, where nothing is to be run
+        cores = None
+    if cores is None:
+        return CLUSTER_THREADS
+    return max(1, cores // settings.local_gpus())
 
 
 def variant_gpus(wildcards):
@@ -224,13 +259,15 @@ def variant_threads(wildcards):
     return device_threads(variant["device"], variant["threads"])
 
 
-def print_failures(snakemake_log):
+def print_failures(snakemake_logs):
     """Show the end of each failed job's log, and the command that goes on from here."""
-    text = Path(snakemake_log).read_text(errors="replace")
+    text = "".join(Path(path).read_text(errors="replace") for path in snakemake_logs)
     print(failures.failure_summary(text, COMMAND), file=sys.stderr)
 
 
 if workflow.exec_mode == ExecMode.DEFAULT:
     lifetime.announce_scheduler(COMMAND)
+    if folder_lock.remove_dead_lock():
+        print("removed the lock of a run that was killed", file=sys.stderr)
     for problem in settings.set_aside_damaged_shards(RUN, VARIANTS, SHARDS):
         print(f"set aside, to be made anew: {problem}", file=sys.stderr)

@@ -55,21 +55,19 @@ rule draw_pictures:
         "../scripts/draw_pictures.py"
 
 
-rule make_micro_networks:
-    """Make a micro SDXL, an Inception and a small CLIP with fixed-seed random weights."""
+rule make_micro_sdxl:
+    """Make a micro SDXL with fixed-seed random weights."""
     input:
         shipped=[
             "config/models/sdxl-base-1.0/model_index.json",
             "config/models/sdxl-base-1.0/scheduler/scheduler_config.json",
         ],
     output:
-        sdxl=micro_files.sdxl("resources/micro-sdxl"),
-        inception=network_folder("micro-inception"),
-        clip=network_folder("micro-clip"),
+        micro_files.sdxl("resources/micro-sdxl"),
     log:
-        "logs/resources/make_micro_networks.log",
+        "logs/resources/make_micro_sdxl.log",
     benchmark:
-        "benchmarks/resources/make_micro_networks.tsv"
+        "benchmarks/resources/make_micro_sdxl.tsv"
     conda:
         "../envs/torch.yaml"
     container:
@@ -78,9 +76,31 @@ rule make_micro_networks:
         mem_mb=4000,
         runtime="10m",
     params:
-        code=code("make_micro_networks"),
+        code=code("make_micro_sdxl"),
     script:
-        "../scripts/make_micro_networks.py"
+        "../scripts/make_micro_sdxl.py"
+
+
+rule make_micro_scorers:
+    """Make an Inception and a small CLIP with fixed-seed random weights."""
+    output:
+        inception=network_folder("micro-inception"),
+        clip=network_folder("micro-clip"),
+    log:
+        "logs/resources/make_micro_scorers.log",
+    benchmark:
+        "benchmarks/resources/make_micro_scorers.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        code=code("make_micro_scorers"),
+    script:
+        "../scripts/make_micro_scorers.py"
 
 
 rule convert_inception:

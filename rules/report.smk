@@ -21,7 +21,7 @@ rule draw_rulegraph:
         mem_mb=1000,
         runtime="10m",
     params:
-        snakefile=str(Path(workflow.basedir, "Snakefile")),
+        snakefile=os.path.relpath(workflow.main_snakefile),
         config=CONFIG,
         code=code("draw_rulegraph"),
     script:

@@ -4,13 +4,11 @@ from pathlib import Path
 
 from t2i.devices import describe_device, use_device
 from t2i.files import publish, read_json, sha256_file
-from t2i.lifetime import die_with_scheduler
 from t2i.logs import job_log
-from t2i.provenance import software_versions
 from t2i.shards import batches, parse
+from t2i.software import software_versions
 
 with job_log(snakemake.log[0]) as terminal:
-    die_with_scheduler()
     settings = read_json(Path(snakemake.input.engine))
     with use_device(settings["device"], settings["threads"]) as device:
         import tarfile

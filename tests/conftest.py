@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["micro_model", "workflow_run"]
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 

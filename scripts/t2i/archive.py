@@ -22,6 +22,7 @@ from t2i.files import (
 )
 
 SCHEMA = 1
+MAX_PIXELS = 1 << 26  # of an image: a small PNG can hold more than the memory does
 
 
 class DamagedShard(ValueError):
@@ -57,11 +58,20 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def decode_png(data: bytes) -> np.ndarray:
-    """Pixels (height, width, 3) uint8 of an RGB PNG; any other format or mode is a ValueError."""
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        if image.mode != "RGB":
-            raise ValueError(f"expected an RGB PNG, got mode {image.mode}")
-        return np.asarray(image)
+    """Pixels (height, width, 3) uint8 of an RGB PNG.
+
+    Raises ValueError for another mode, or more than `MAX_PIXELS` pixels, and what Pillow raises
+    (OSError, SyntaxError, ValueError) for anything that is no whole PNG.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}")
+            if image.mode != "RGB":
+                raise ValueError(f"expected an RGB PNG, got mode {image.mode}")
+            return np.asarray(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
 
 
 def add_png(archive: tarfile.TarFile, name: str, image: np.ndarray) -> None:
@@ -131,9 +141,10 @@ def read_shard(
     try:
         with tarfile.open(tar, "r:") as archive:
             for sample in samples:
-                handle = archive.extractfile(sample.file)
-                if handle is None:
-                    raise DamagedShard(f"{tar}: {sample.file} is not a file")
+                member = archive.getmember(sample.file)
+                handle = archive.extractfile(member)
+                if handle is None or not member.isreg() or member.issparse():
+                    raise DamagedShard(f"{tar}: {sample.file} is not a plain file")
                 pixels = decode_png(handle.read())
                 if pixel_digest(pixels) != sample.sha256:
                     raise DamagedShard(f"{tar}: the pixels of sample {sample.index} have changed")

@@ -68,22 +68,25 @@ def _caption(values: list[Any], where: str) -> Caption:
 
 def read_captions(path: Path) -> list[Caption]:
     """Read a captions.tsv; raises ValueError with file and line where it is malformed."""
-    with path.open(encoding="utf-8", newline="") as handle:
-        reader = csv.reader(handle, delimiter="\t", strict=True)
-        captions: list[Caption] = []
-        try:
-            header = next(reader, [])
-            if tuple(header) != COLUMNS:
-                raise ValueError(
-                    f"{path}:1: expected the columns {', '.join(COLUMNS)}, got {header}"
-                )
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                if len(row) != len(COLUMNS):
-                    raise ValueError(f"{where}: expected {len(COLUMNS)} fields, got {len(row)}")
-                captions.append(_caption(row, where))
-        except csv.Error as error:
-            raise ValueError(f"{path}:{reader.line_num}: {error}") from error
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: not UTF-8 ({error.reason})") from error
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
+    captions: list[Caption] = []
+    try:
+        header = next(reader, [])
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"{path}:1: expected the columns {', '.join(COLUMNS)}, got {header}")
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if len(row) != len(COLUMNS):
+                raise ValueError(f"{where}: expected {len(COLUMNS)} fields, got {len(row)}")
+            captions.append(_caption(row, where))
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: {error}") from error
     return captions
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -11,41 +13,92 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 from t2i.datasets import CAPTIONS
 
 Config = dict[str, Any]
 
-CLOSED_SAMPLES = 5000
-CLOSED_SAMPLER = {
-    "steps": 20,
-    "guidance": 8.0,
-    "negative_prompt": "normal quality, low quality, worst quality, low res, blurry, nsfw, nude",
+CLOSED_STATISTICS = "coco2014/val2014.npz"
+CLOSED = {
+    "dataset": "coco2014",
+    "model": "sdxl-base-1.0",
+    "samples": 5000,
+    "sampler.steps": 20,
+    "sampler.guidance": 8.0,
+    "sampler.negative_prompt": (
+        "normal quality, low quality, worst quality, low res, blurry, nsfw, nude"
+    ),
+    "scores.inception": "inception-2015-12-05",
+    "scores.clip": "clip-vit-b-32",
+    "scores.reference.statistics": CLOSED_STATISTICS,
 }
 CLOSED_WINDOWS = {
     "samples": 5000,
     "fid": [23.01085758, 23.95007626],
     "clip": [31.68631873, 31.81331801],
 }
-CLOSED_NAMES = {
-    "dataset": "coco2014",
-    "model": "sdxl-base-1.0",
-    "scores.inception": "inception-2015-12-05",
-    "scores.clip": "clip-vit-b-32",
-}
-CLOSED_STATISTICS = "coco2014/val2014.npz"
 EMBEDDED = {"dataset": "pictures", "model": "micro-sdxl"}
+
+
+TYPES = {
+    "integer": "a whole number such as 1000",
+    "number": "a finite number such as 8.0",
+    "string": "text (in quotes where it looks like a number or a date)",
+    "boolean": "true or false",
+    "object": "keys with values",
+    "array": "a list",
+}
 
 
 class ConfigError(ValueError):
     """All mistakes of a configuration, one line each."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML's usual readers take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if (name := (key.tag, str(key.value))) in seen:
+                where = f"the key {key.value!r} stands twice"
+                raise yaml.composer.ComposerError(None, None, where, key.start_mark)
+            seen.add(name)
+        return node
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _check_pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    if isinstance(value, str) and not re.fullmatch(pattern, value):
+        yield ValidationError("")
+
+
+# JSON Schema takes 64.0 for an integer, NaN for a number, and lets a name end with a line break.
+_Validator = extend(
+    Draft202012Validator,
+    {"pattern": _check_pattern},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number}
+    ),
+)
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file without executing anything; raises ConfigError that names the place."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe one
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -54,22 +107,24 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
 
     Raises ConfigError that lists every mistake with its key path, the value, what is allowed and
     the nearest valid name. A key with the value null counts as absent, so that a second file can
-    take back what a first one says. `sources` is the table of inputs (its groups name data sets and models).
+    take back what a first one says. `sources` is the table of inputs (its groups name data sets
+    and models).
     """
+    mistakes = list(_odd_keys(config))
     config = _without_nulls(config)
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=_place)
-    mistakes = [line for error in errors for line in _explain(error)]
-    filled: Config = with_defaults(config, schema)
-    if not mistakes:
-        mistakes = [
-            *_unknown_inputs(filled, sources),
-            *_too_many_samples(filled),
-            *_bad_windows(filled),
-        ]
-        if filled["division"] == "closed":
-            mistakes += _against_closed_rules(filled)
+    errors = sorted(_Validator(schema).iter_errors(config), key=_place)
+    mistakes += [line for error in errors for line in _explain(error)]
+    filled: Config = with_defaults(_sound_part(config, errors), schema)
+    mistakes += [
+        *_unknown_inputs(filled, sources),
+        *_too_many_samples(filled),
+        *_bad_windows(filled),
+    ]
+    if filled.get("division") == "closed":
+        mistakes += _against_closed_rules(filled)
     if mistakes:
-        raise ConfigError("\n".join(["the configuration cannot be used:", *mistakes]))
+        lines = dict.fromkeys(mistakes)  # two missing keys are two errors that name both
+        raise ConfigError("\n".join(["the configuration cannot be used:", *lines]))
     return filled
 
 
@@ -89,9 +144,42 @@ def with_defaults(config: Any, schema: dict[str, Any]) -> Any:
 
 
 def _without_nulls(config: Any) -> Any:
+    """A copy without the keys whose value is null, and without keys that are no text."""
     if not isinstance(config, dict):
         return config
-    return {key: _without_nulls(value) for key, value in config.items() if value is not None}
+    return {
+        key: _without_nulls(value)
+        for key, value in config.items()
+        if value is not None and isinstance(key, str)
+    }
+
+
+def _odd_keys(config: Any, prefix: str = "") -> Iterator[str]:
+    """Keys that YAML reads as numbers, dates, or true and false."""
+    for key, value in config.items() if isinstance(config, dict) else []:
+        if not isinstance(key, str):
+            yield f"  {prefix}{key}: got {key!r} as a key; expected text, so write it in quotes"
+        yield from _odd_keys(value, f"{prefix}{key}.")
+
+
+def _sound_part(config: Any, errors: list[ValidationError]) -> Config:
+    """A copy without the values that the schema refuses, for the checks that go beyond it."""
+    sound: Config = deepcopy(config)
+    for error in errors:
+        if error.validator in ("additionalProperties", "required"):
+            continue
+        path = list(error.absolute_path)
+        if "propertyNames" in error.absolute_schema_path:
+            path.append(error.instance)
+        while path and isinstance(path[-1], int):
+            path.pop()  # an element of a list: the whole list is of no use
+        if not path:
+            return {}
+        parent = sound
+        for key in path[:-1]:
+            parent = parent.get(key, {})
+        parent.pop(path[-1], None)
+    return sound
 
 
 def _place(error: ValidationError) -> str:
@@ -144,18 +232,28 @@ def _limits(error: ValidationError) -> str:
         "maxProperties": "expected at most {} entry",
     }.get(str(error.validator), "expected " + str(error.validator) + " {}")
     wanted = error.validator_value
-    wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
+    if error.validator == "type":
+        names = wanted if isinstance(wanted, list) else [wanted]
+        wanted = " or ".join(TYPES[name] for name in names if name != "null")
     return f"{error.instance!r}; {expected.format(wanted)}"
+
+
+def _at(config: Any, path: str) -> Any:
+    """The value at a dotted path, None where there is none."""
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
 
 
 def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
     for key, needed in (("dataset", "captions_source.tsv"), ("model", "model_index.json")):
         known = [EMBEDDED[key]]
-        known += [name for name, group in sources.items() if needed in group["files"]]
-        if config[key] not in known:
-            hint = _nearest(config[key], known)
-            yield f"  {key}: got {config[key]!r}; known are {', '.join(known)}{hint}"
-    statistics = config["scores"]["reference"].get("statistics")
+        known += [str(name) for name, group in sources.items() if needed in group["files"]]
+        value = config.get(key)
+        if value is not None and value not in known:
+            hint = _nearest(value, known)
+            yield f"  {key}: got {value!r}; known are {', '.join(known)}{hint}"
+    statistics = _at(config, "scores.reference.statistics")
     known = [f"{name}/{file}" for name, group in sources.items() for file in group["files"]]
     known = [path for path in known if path.endswith(".npz")]
     if statistics is not None and statistics not in known:
@@ -163,20 +261,21 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
             f"  scores.reference.statistics: got {statistics!r}; {config['sources']} has "
             f"{', '.join(known) or 'no npz'}{_nearest(statistics, known)}"
         )
-    for name, variant in config["variants"].items():
+    for name, variant in config.get("variants", {}).items():
         path = variant.get("patch", "").rpartition(":")[0]
         if path and not Path(path).is_file():
             yield f"  variants.{name}.patch: there is no file {path!r}"
 
 
 def _too_many_samples(config: Config) -> Iterator[str]:
-    size = CAPTIONS.get(config["dataset"])
-    if size is not None and config["samples"] > size:
-        yield f"  samples: got {config['samples']}; the data set {config['dataset']} has {size}"
+    dataset, samples = config.get("dataset", ""), config.get("samples", 0)
+    size = CAPTIONS.get(dataset, samples)
+    if samples > size:
+        yield f"  samples: got {samples}; the data set {dataset} has {size}"
 
 
 def _bad_windows(config: Config) -> Iterator[str]:
-    windows = config["windows"] or {}
+    windows = config.get("windows") or {}
     for key in ("fid", "clip"):
         low, high = windows.get(key, (0, 0))
         if low > high:
@@ -186,24 +285,14 @@ def _bad_windows(config: Config) -> Iterator[str]:
 def _against_closed_rules(config: Config) -> Iterator[str]:
     """What the closed division does not allow (MLPerf Inference rules for text-to-image)."""
     wanted = "; the closed division allows only {!r} (or set division: open)"
-    for path, name in CLOSED_NAMES.items():
-        value: Any = config
-        for key in path.split("."):
-            value = value[key]
-        if value != name:
-            yield f"  {path}: got {value!r}" + wanted.format(name)
-    statistics = config["scores"]["reference"].get("statistics")
-    if statistics != CLOSED_STATISTICS:
-        yield f"  scores.reference.statistics: got {statistics!r}" + wanted.format(
-            CLOSED_STATISTICS
-        )
-    if config["samples"] != CLOSED_SAMPLES:
-        yield f"  samples: got {config['samples']}" + wanted.format(CLOSED_SAMPLES)
-    for key, value in CLOSED_SAMPLER.items():
-        if config["sampler"][key] != value:
-            yield f"  sampler.{key}: got {config['sampler'][key]!r}" + wanted.format(value)
-    if config["windows"] != CLOSED_WINDOWS:
-        yield f"  windows: got {config['windows']}" + wanted.format(CLOSED_WINDOWS)
-    for name, variant in config["variants"].items():
+    for path, only in CLOSED.items():
+        value = _at(config, path)
+        if value is not None and value != only:
+            yield f"  {path}: got {value!r}" + wanted.format(only)
+    if _at(config, "scores.reference.images") is not None:
+        yield "  scores.reference.statistics: missing" + wanted.format(CLOSED_STATISTICS)
+    if config.get("windows") != CLOSED_WINDOWS:
+        yield f"  windows: got {config.get('windows')}" + wanted.format(CLOSED_WINDOWS)
+    for name, variant in config.get("variants", {}).items():
         if "patch" in variant:
             yield f"  variants.{name}.patch: a patched model is not allowed in the closed division"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,22 @@ def limit_threads(threads: int) -> None:
 def lock_folder() -> Path:
     """Folder on this host that holds one lock file for each GPU in use by this user."""
     folder = Path(tempfile.gettempdir(), f"t2i-gpu-locks-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-        raise DeviceError(f"{folder} belongs to somebody else; set TMPDIR to a folder of your own")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise DeviceError(
+            f"{folder} is not a folder that only you can write to; remove it, or set TMPDIR to a "
+            "folder of your own"
+        )
     return folder
 
 
 def visible_gpus() -> list[str]:
     """UUIDs of the GPUs this job may use: those assigned to it, else all of the host.
 
-    Raises DeviceError when there is none.
+    CUDA_VISIBLE_DEVICES may hold indices, UUIDs or their beginnings. Raises DeviceError when there
+    is no GPU, or one that this host does not list.
     """
     query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
@@ -51,12 +58,27 @@ def visible_gpus() -> list[str]:
             f"device: cuda, but nvidia-smi cannot be asked for GPUs ({error}); run on a machine "
             "with an NVIDIA driver (in Apptainer with --nv), or set device: cpu"
         ) from error
-    uuids = dict(line.split(", ") for line in answer.stdout.splitlines() if line)
+    rows = [line.split(", ") for line in answer.stdout.splitlines() if ", " in line]
+    uuids = {index.strip(): uuid.strip() for index, uuid in rows}
     assigned = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = list(uuids) if assigned is None else [part for part in assigned.split(",") if part]
-    if not names:
+    names = list(uuids) if assigned is None else assigned.split(",")
+    gpus = [_uuid(name.strip(), uuids) for name in names if name.strip()]
+    if not gpus:
         raise DeviceError("device: cuda, but no GPU is visible (CUDA_VISIBLE_DEVICES is empty?)")
-    return [uuids.get(name, name) for name in names]
+    return gpus
+
+
+def _uuid(name: str, uuids: dict[str, str]) -> str:
+    """The full UUID of a GPU; two jobs that name one differently have to take the same lock."""
+    if name.startswith("MIG-"):  # a part of a GPU, which is not among those that are listed
+        return name
+    found = [uuids[name]] if name in uuids else []
+    if name.startswith("GPU-"):
+        found = [uuid for uuid in uuids.values() if uuid.startswith(name)]
+    if len(found) != 1:
+        listed = ", ".join(f"{index} ({uuid})" for index, uuid in uuids.items()) or "none"
+        raise DeviceError(f"CUDA_VISIBLE_DEVICES names {name}; the GPUs of this host are {listed}")
+    return found[0]
 
 
 @contextmanager
@@ -67,7 +89,7 @@ def exclusive_gpu(gpus: list[str], locks: Path, poll_seconds: float = 1.0) -> It
     """
     while True:
         for gpu in gpus:
-            with (locks / f"{gpu}.lock").open("w") as handle:
+            with (locks / f"{gpu.replace('/', '_')}.lock").open("w") as handle:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -109,6 +131,17 @@ def _set_up_torch(threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
+
+
+def exact_float32() -> None:
+    """Keep float32 convolutions on a GPU in float32; torch's default rounds their inputs to TF32.
+
+    Scores are meant to be those of any machine. Generation keeps torch's default, as the
+    reference does.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def cpu_name() -> str:

@@ -81,11 +81,15 @@ def build_engine(model: Path, folder: Path, variant: Variant) -> dict[str, Any]:
 
 
 def _model_files(model: Path, dtype: str) -> list[Path]:
-    """Files of the model that the number format uses: one safetensors file for each network."""
+    """Files of the model that the number format uses: one safetensors file for each network.
+
+    fp16 takes the fp16 weights and every other format the full ones; what there is but one of
+    serves all.
+    """
     files = [path for path in model.rglob("*") if path.is_file() and path.name[0] != "."]
     half = {path for path in files if path.name.endswith(".fp16.safetensors")}
     plain = {path for path in files if path.suffix == ".safetensors"} - half
-    chosen = half if dtype == "fp16" and half else plain
+    chosen = half if half and (dtype == "fp16" or not plain) else plain
     if not chosen:
         raise EngineError(f"{model}: there are no safetensors weights for {dtype}")
     return [path for path in files if path.suffix in (".json", ".txt")] + sorted(chosen)

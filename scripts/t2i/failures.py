@@ -20,6 +20,8 @@ def failed_jobs(snakemake_log: str) -> list[tuple[str, Path]]:
         elif rule and (match := LOG_LINE.match(line)):
             jobs[Path(match["paths"].split(",")[0].strip())] = rule
             rule = ""
+        elif not line.startswith(" "):  # the report of that failure is over
+            rule = ""
     return [(name, path) for path, name in jobs.items()]
 
 
@@ -27,9 +29,10 @@ def failure_summary(snakemake_log: str, command: str) -> str:
     """What a person needs after a failure: the end of each failed job's log, and what to type."""
     lines = []
     for rule, path in failed_jobs(snakemake_log):
-        text = path.read_text(errors="replace") if path.exists() else "(no log was written)"
+        text = path.read_text(errors="replace").rstrip() if path.exists() else ""
         lines += [f"{rule} failed; the end of its log:", ""]
-        lines += [f"    {line}" for line in text.rstrip().splitlines()[-TAIL_LINES:]]
+        end = text.splitlines()[-TAIL_LINES:] or ["(nothing was written to it)"]
+        lines += [f"    {line}" for line in end]
         lines += ["", f"    log: {path}", ""]
     lines += ["Finished work is kept. To continue, mend the cause and run:", f"    {command}"]
     return "\n".join(lines)

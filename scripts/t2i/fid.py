@@ -107,7 +107,7 @@ def read_moments(path: Path) -> Moments:
         with np.load(path, allow_pickle=False) as archive:
             mean, covariance = (archive[name].astype(np.float64) for name in ("mu", "sigma"))
             count = int(archive["count"]) if "count" in archive.files else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not statistics with mu and sigma ({error})") from error
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise ValueError(

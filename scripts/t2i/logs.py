@@ -11,15 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from t2i.lifetime import die_with_scheduler
+
 
 @contextmanager
 def job_log(path: str) -> Iterator[TextIO]:
     """Send stdout, stderr, logging and warnings of the block to the file `path`.
 
     Redirection happens at the level of file descriptors, so that output of compiled code and of
-    child processes is kept too. Yields the original stderr, for progress on a terminal. An
-    exception's traceback goes to the log, and its message to the original stderr.
+    child processes is kept too. The job ends with the scheduler that started it. Yields the
+    original stderr, for progress on a terminal. An exception's traceback goes to the log, and its
+    message to the original stderr.
     """
+    die_with_scheduler()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -26,6 +26,7 @@ MLPERF_NETWORKS = {
     "inception": "inception-2015-12-05",
     "clip": "clip-vit-b-32",
 }
+MLPERF_MODEL = "sdxl-base-1.0"
 MLPERF_STATISTICS = "coco2014/val2014.npz"
 
 
@@ -58,6 +59,8 @@ def comparability(samples: int, protocol: dict[str, Any], model: str) -> dict[st
     reasons = []
     if model == EMBEDDED["model"]:
         reasons.append(f"{model} is a miniature with random weights")
+    elif model != MLPERF_MODEL:
+        reasons.append(f"the model is {model}, not MLPerf's {MLPERF_MODEL}")
     for network in protocol["networks"].values():
         if network["weights"] != "published":
             reasons.append(f"{network['name']} has {network['weights']} weights")

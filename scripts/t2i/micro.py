@@ -1,61 +1,42 @@
-"""Miniature networks with fixed-seed random weights: SDXL's structure, Inception, and CLIP.
+"""A miniature of SDXL's structure with fixed-seed random weights.
 
-They let every rule run anywhere in minutes. Their weights mean nothing, so whatever is computed
-with them is labelled as random.
+It lets every rule run anywhere in minutes. Its weights mean nothing, so whatever is computed with
+them is labelled as random.
 """
 
 from __future__ import annotations
 
 import t2i.compat  # noqa: F401
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-from t2i.clip import clip_network
-from t2i.files import write_json
-from t2i.inception import inception_network
 
 LATENT_SIDE = 8
 VOCABULARY = 49408
 TEXT_WIDTH = 32
-MICRO_CLIP = {
-    "embed_dim": 64,
-    "vision_cfg": {
-        "image_size": 224,
-        "layers": 2,
-        "width": 64,
-        "patch_size": 32,
-        "head_width": 32,
-    },
-    "text_cfg": {
-        "context_length": 77,
-        "vocab_size": VOCABULARY,
-        "width": 64,
-        "heads": 2,
-        "layers": 2,
-    },
-}
 
 
 def randomise(network: nn.Module, seed: int, gain: float = 1.0) -> nn.Module:
     """Fill the weights of matrices and kernels with normal values of variance gain^2 / fan-in.
 
-    Embedding tables get unit variance; vectors (norms, biases) keep their initial values.
+    Embedding tables and CLIP's class embedding get unit variance, biases are zero; other vectors
+    (weights of norms) keep their initial values, which are not random.
     """
     generator = torch.Generator().manual_seed(seed)
     tables = {id(table.weight) for table in network.modules() if isinstance(table, nn.Embedding)}
     with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim < 2:
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
                 continue
-            fan_in = 1 if id(parameter) in tables else parameter[0].numel()
+            if parameter.ndim < 2 and not name.endswith("class_embedding"):
+                continue
+            fan_in = 1 if id(parameter) in tables else parameter[0].numel()  # of a vector 1
             parameter.normal_(0.0, gain / fan_in**0.5, generator=generator)
     return network
 
@@ -129,22 +110,3 @@ def write_micro_sdxl(folder: Path, shipped: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((shipped / name).read_bytes())
-
-
-def write_micro_inception(folder: Path) -> None:
-    """Write Inception v3 at its full size with random weights that keep activations alive."""
-    network = randomise(inception_network(), seed=10, gain=2**0.5)
-    save_file(network.state_dict(), folder / "model.safetensors")
-    _write_label(folder)
-
-
-def write_micro_clip(folder: Path) -> None:
-    """Write a small CLIP with random weights."""
-    network = randomise(clip_network(MICRO_CLIP), seed=11)
-    save_file(network.state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(MICRO_CLIP, indent=2) + "\n")
-    _write_label(folder)
-
-
-def _write_label(folder: Path) -> None:
-    write_json(folder / "network.json", {"weights": "random"})

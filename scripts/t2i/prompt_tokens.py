@@ -32,5 +32,5 @@ def read_tokens(path: Path) -> PromptTokens:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return PromptTokens(**{name: archive[name] for name in archive.files})
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a tokens file ({error}); delete it and run again") from error

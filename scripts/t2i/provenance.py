@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
-from importlib import metadata
+import sys
 from pathlib import Path
 from typing import Any
 
 from t2i.files import sha256_file
 from t2i.sources import Source, file_digest
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "diffusers",
-    "transformers",
-    "open_clip_torch",
-    "pytorch-fid",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pillow",
-    "safetensors",
-    "pycocotools",
-    "mlcommons-loadgen",
-    "snakemake",
-)
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on, those that are installed."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit of a working copy and whether it has changes; None for each where there is no git."""
+    """Commit of a working copy and whether it has changes; None for each where there is no git.
+
+    A folder that merely lies inside somebody's working copy has no commit of its own.
+    """
 
     def git(*words: str) -> str | None:
         try:
@@ -57,17 +31,24 @@ def git_state(folder: Path) -> dict[str, Any]:
             return None
         return answer.stdout.strip()
 
+    root = git("rev-parse", "--show-toplevel")
+    if root is None or Path(root) != folder.resolve():
+        return {"commit": None, "dirty": None}
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else changes != ""}
 
 
 def environment_state() -> dict[str, Any]:
-    """How the packages came: an Apptainer image, a conda environment, or a virtual environment."""
+    """How this Python's packages came: an Apptainer image, conda, a virtual environment, or none.
+
+    CONDA_PREFIX and VIRTUAL_ENV do not tell: either may be active while another Python runs.
+    """
     if image := os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME"):
         return {"mode": "apptainer", "name": image}
-    if prefix := os.environ.get("CONDA_PREFIX"):
-        return {"mode": "conda", "name": Path(prefix).name}
-    return {"mode": "venv", "name": Path(os.environ.get("VIRTUAL_ENV", ".venv")).name}
+    name = Path(sys.prefix).name
+    if Path(sys.prefix, "conda-meta").is_dir():
+        return {"mode": "conda", "name": name}
+    return {"mode": "venv" if sys.prefix != sys.base_prefix else "system", "name": name}
 
 
 def changed_defaults(config: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> Any:

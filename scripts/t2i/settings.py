@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from t2i.config import EMBEDDED, Config
+from t2i.files import read_json, write_json
 from t2i.sources import Source
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
@@ -34,13 +34,13 @@ def variant_settings(config: Config, name: str) -> dict[str, Any]:
 def model_sources(model: str, dtype: str, sources: dict[str, Source]) -> list[str]:
     """Names of a published model's files for a number format.
 
-    fp16 takes the fp16 weights where there are such, every other format the full ones, as the
-    reference does.
+    fp16 takes the fp16 weights and every other format the full ones, as the reference does; what
+    there is but one of serves all.
     """
     names = [name for name in sources if name.startswith(f"{model}/")]
     half = [name for name in names if name.endswith(".fp16.safetensors")]
     full = [name for name in names if name.endswith(".safetensors") and name not in half]
-    unused = full if dtype == "fp16" and half else half
+    unused = full if half and (dtype == "fp16" or not full) else half
     return [name for name in names if name not in unused]
 
 
@@ -80,8 +80,8 @@ def set_aside_damaged_shards(run: str, variants: list[str], shards: list[str]) -
     if not any(folder.is_dir() for folder in folders) or (locks.is_dir() and any(locks.iterdir())):
         return []
     try:
-        verified = json.loads(VERIFIED.read_text())
-    except (OSError, ValueError):
+        verified = dict(read_json(VERIFIED))
+    except (OSError, TypeError, ValueError):
         verified = {}
     before = dict(verified)
     problems = [
@@ -90,6 +90,5 @@ def set_aside_damaged_shards(run: str, variants: list[str], shards: list[str]) -
         for shard in shards
     ]
     if verified != before:
-        VERIFIED.parent.mkdir(exist_ok=True)
-        VERIFIED.write_text(json.dumps(verified))
+        write_json(VERIFIED, verified)
     return [problem for problem in problems if problem]

@@ -7,21 +7,22 @@ it gets its name.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
-import urllib.error
+import re
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from t2i.files import CHUNK, publish
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 60  # seconds without a byte
-ALGORITHMS = ("sha256", "git_blob", "md5")
+ALGORITHMS = {"sha256": 64, "git_blob": 40, "md5": 32}  # hex digits
 
 
 class FetchError(RuntimeError):
@@ -44,21 +45,47 @@ class Source:
 
 
 def read_sources(table: dict[str, Any]) -> dict[str, Source]:
-    """All inputs of the table by name; raises ValueError for an entry without a digest."""
+    """All inputs of the table by name; raises ValueError that lists every malformed entry."""
     sources = {}
-    for group, entry in table.items():
+    mistakes = []
+    for group, entry in (table if isinstance(table, dict) else {"": None}).items():
+        if not (isinstance(entry, dict) and entry.get("licence") and _is_table(entry.get("files"))):
+            mistakes.append(f"  {group or 'the top level'}: expected groups with licence and files")
+            continue
         for file, facts in entry["files"].items():
             name = f"{group}/{file}"
-            algorithm = next((known for known in ALGORITHMS if known in facts), None)
-            if algorithm is None:
-                raise ValueError(f"{name}: give one of the digests {', '.join(ALGORITHMS)}")
-            address = facts.get("address", entry.get("address", "")).format(
-                path=facts.get("path", file)
-            )
+            if mistake := _mistake(name, facts):
+                mistakes.append(f"  {name}: {mistake}")
+                continue
+            algorithm = next(known for known in ALGORITHMS if known in facts)
+            address = facts.get("address", entry.get("address", ""))
+            address = address.replace("{path}", facts.get("path", file))
             sources[name] = Source(
                 name, address, entry["licence"], facts.get("size"), algorithm, facts[algorithm]
             )
+    if mistakes:
+        raise ValueError("\n".join(["the table of inputs cannot be used:", *mistakes]))
     return sources
+
+
+def _is_table(files: Any) -> bool:
+    return isinstance(files, dict) and all(isinstance(facts, dict) for facts in files.values())
+
+
+def _mistake(name: str, facts: dict[str, Any]) -> str | None:
+    """What is wrong with one entry of the table."""
+    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        return "the name leaves resources/"
+    given = [known for known in ALGORITHMS if known in facts]
+    if not given:
+        return f"give one of the digests {', '.join(ALGORITHMS)}"
+    digits, digest = ALGORITHMS[given[0]], facts[given[0]]
+    if not isinstance(digest, str) or not re.fullmatch(f"[0-9a-f]{{{digits}}}", digest):
+        return f"{given[0]} is {digest!r}; expected {digits} lower-case hex digits, in quotes"
+    size = facts.get("size", 0)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        return f"size is {size!r}; expected a number of bytes"
+    return None
 
 
 def fetch(source: Source, destination: Path, mirror: str | None, offline: bool) -> str:
@@ -76,11 +103,13 @@ def fetch(source: Source, destination: Path, mirror: str | None, offline: bool) 
         try:
             with publish(destination) as part:
                 _copy_checked(source, address, part)
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException) as error:
             tried.append(f"{address}: {error}")
             continue
         logger.info("%s from %s", source.name, address)
         return address
+    if not tried:
+        tried.append("the table gives no address, the configuration no mirror")
     raise FetchError(
         "\n".join(
             [
@@ -95,29 +124,31 @@ def fetch(source: Source, destination: Path, mirror: str | None, offline: bool) 
 
 def _addresses(source: Source, mirror: str | None) -> Iterator[str]:
     if mirror:
-        if "://" in mirror:
+        if "://" in mirror or mirror.startswith("file:"):
             yield f"{mirror.rstrip('/')}/{quote(source.name)}"
         else:
-            yield f"file:{Path(mirror, source.name)}"
+            yield f"file:{quote(str(Path(mirror, source.name)))}"
     if source.address:
         yield source.address
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to http."""
+    """Follows redirects, but never from https to http, and to nothing else than those."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Any:
-        if req.type == "https" and urlsplit(newurl).scheme != "https":
-            raise FetchError(f"{req.full_url}: redirects to {newurl}, which is not https; refused")
+        allowed = ("https",) if req.type == "https" else ("http", "https")
+        if urlsplit(newurl).scheme not in allowed:
+            wanted = " or ".join(allowed)
+            raise FetchError(f"{req.full_url}: redirects to {newurl}, not to {wanted}; refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _open(address: str) -> IO[bytes]:
     parts = urlsplit(address)
     if parts.scheme == "file":
-        return Path(parts.path).open("rb")
+        return Path(unquote(parts.path)).open("rb")
     if parts.scheme not in ("http", "https"):
         raise FetchError(f"{address}: expected an address that begins with file:, http: or https:")
     opener = urllib.request.build_opener(_NoDowngrade)

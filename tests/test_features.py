@@ -1,0 +1,138 @@
+"""Inception features against pytorch-fid's network, CLIP scores against open_clip's."""
+
+import t2i.compat  # noqa: F401
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.transformer import QuickGELU
+from PIL import Image
+from torch import nn
+
+import peers
+from t2i import clip, inception, pictures
+from t2i.archive import Sample, pixel_digest
+from t2i.features import NAMES, read_features, write_features
+from t2i.micro_scorers import MICRO_CLIP
+from t2i.scoring import score_shard
+
+BY_BYTE = {"low": np.uint8, "high": np.uint8}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_inception_features_image_by_image(
+    inception_difference: Callable[..., float], batch_size: int
+) -> None:
+    difference = inception_difference((0, 1, 2, 3), batch_size)
+    print(f"batch {batch_size}: largest relative difference {difference}")
+    assert difference <= peers.FEATURES
+
+
+def test_inception_features_do_not_depend_on_the_cut(
+    micro_inception: Path, example_pictures: list[np.ndarray]
+) -> None:
+    network = inception.load_inception(micro_inception, "cpu")
+    images = np.concatenate([example_pictures[n] for n in (0, 1, 0)])
+    images[2] //= 2
+    whole = inception.image_features(network, images, 2)
+    parts = [inception.image_features(network, part, 2) for part in (images[:1], images[1:])]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_clip_scores_image_by_image(clip_difference: Callable[[], float]) -> None:
+    difference = clip_difference()
+    print(f"largest difference {difference}")
+    assert difference <= peers.SCORES
+
+
+@pytest.mark.slow
+def test_clip_scores_at_the_published_size(example_pictures: list[np.ndarray]) -> None:
+    """ViT-B/32 at its full size, with open_clip's own QuickGELU architecture and random weights."""
+    model, _, transform = open_clip.create_model_and_transforms(
+        "ViT-B-32-quickgelu", pretrained=None
+    )
+    model.eval()
+    config = open_clip.get_model_config("ViT-B-32-quickgelu")
+    kept = {key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
+    ours = clip.clip_network(kept)
+    ours.load_state_dict(model.state_dict())
+    captions = ["A large red circle.", "two dogs"]
+    texts = clip.caption_embeddings(ours, captions, 2)
+    image = example_pictures[2]
+    scores = clip.clip_scores(clip.image_embeddings(ours, image, 2), texts)
+    for score, caption in zip(scores, captions, strict=True):
+        expected = peers.clip_score(model, transform, image[0], caption)
+        print(f"full size: {score}, difference {abs(score - expected)}")
+        assert score == pytest.approx(expected, abs=peers.SCORES)
+
+
+def activations(network: nn.Module) -> set[type[nn.Module]]:
+    kinds = (QuickGELU, nn.GELU)
+    return {type(module) for module in network.modules() if isinstance(module, kinds)}
+
+
+@pytest.mark.parametrize("said", [{}, {"quick_gelu": False}, {"quick_gelu": True}])
+def test_quick_gelu_is_forced(said: dict[str, bool]) -> None:
+
+    network = clip.clip_network({**MICRO_CLIP, **said})
+    assert activations(network) == {QuickGELU}
+    assert activations(network.visual) == activations(network.transformer) == {QuickGELU}
+    assert activations(open_clip.CLIP(**MICRO_CLIP)) == {nn.GELU}
+
+
+@pytest.mark.parametrize(
+    "size", [(64, 64), (224, 224), (96, 160), (300, 225), (1024, 1024), (768, 1344)]
+)
+def test_preprocessing(
+    size: tuple[int, int], micro_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]]
+) -> None:
+    image = np.random.default_rng(6).integers(0, 256, (*size, 3), dtype=np.uint8)
+    ours = clip.preprocess(image[None])
+    assert ours.shape == (1, 3, 224, 224)
+    transform = micro_clip[2]
+    assert torch.equal(ours[0], transform(Image.fromarray(image)))
+    np.testing.assert_allclose(ours[0].numpy(), peers.preprocessed(image), atol=1e-6, rtol=0)
+
+
+def test_a_shard_is_scored_sample_by_sample(
+    tmp_path: Path,
+    micro_inception: Path,
+    peer_inception: nn.Module,
+    micro_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]],
+) -> None:
+    """The last shard: the last sample's next caption is the first."""
+    captions = [f"scene {n}" for n in range(5)]
+    images = np.stack([np.asarray(pictures.paint(pictures.scene(n), 48)) for n in (2, 3, 4)])
+    samples = [
+        Sample(n, 100 + n, f"{n:05d}.png", pixel_digest(image), True)
+        for n, image in zip((2, 3, 4), images, strict=True)
+    ]
+    folder, model, transform = micro_clip
+    network = inception.load_inception(micro_inception, "cpu")
+    loaded = clip.load_clip(folder, "cpu")
+    features = score_shard(samples, images, captions, network, loaded, 2)
+    assert features.index.tolist() == [2, 3, 4]
+    assert features.sha256.tolist() == [sample.sha256 for sample in samples]
+    assert features.size.tolist() == 3 * [[48, 48]]
+    for n, image in enumerate(images):
+        expected = peers.inception_features(peer_inception, image)
+        difference = np.abs(features.inception[n] - expected).max()
+        assert difference <= peers.FEATURES * np.abs(expected).max()
+        for scores, caption in (
+            (features.clip, captions[2 + n]),
+            (features.clip_shifted, captions[(3 + n) % 5]),
+        ):
+            score = peers.clip_score(model, transform, image, caption)
+            assert scores[n] == pytest.approx(score, abs=peers.SCORES)
+        assert (features.low[n], features.high[n]) == (image.min(), image.max())
+    write_features(tmp_path / "features.npz", features)
+    again = read_features(tmp_path / "features.npz")
+    for name in NAMES:
+        assert np.array_equal(getattr(again, name), getattr(features, name))
+    types = {"index": np.int64, "inception": np.float32, "clip": np.float32, **BY_BYTE}
+    assert {name: getattr(again, name).dtype for name in types} == types

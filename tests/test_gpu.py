@@ -1,0 +1,85 @@
+"""The paths that need a GPU, on the micro SDXL: skipped where torch sees none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import peers
+from micro_model import MicroModel
+from t2i import devices, latents, sampling, scoring
+from t2i.archive import Sample, pixel_digest
+from t2i.clip import load_clip
+from t2i.engine import Variant, build_engine, load_engine
+from t2i.inception import load_inception
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
+]
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])
+def images(request, micro_model: MicroModel, tmp_path_factory):
+    """A function that generates samples at one number format on the GPU, and the pipeline."""
+    torch.backends.cudnn.deterministic = True
+    folder = tmp_path_factory.mktemp(f"engine-{request.param}")
+    variant = Variant(request.param, 4, 1, "cuda", None, peers.STEPS, peers.GUIDANCE)
+    build_engine(micro_model.model, folder, variant)
+    pipeline, _ = load_engine(folder, "cuda")
+    latent = latents.read_latent(micro_model.latent, pipeline.unet.config.sample_size)
+    prompts = micro_model.tokens()
+
+    def generate(indices: range) -> np.ndarray:
+        sampler = (variant.batch_size, variant.steps, variant.guidance)
+        return sampling.generate(pipeline, prompts, indices, latent, *sampler).pixels
+
+    return generate, pipeline
+
+
+def test_a_pixel_depends_on_the_sample_alone(images) -> None:
+    """Not on the cut into batches, the place in a batch, a padded tail, or the run."""
+    generate, _ = images
+    whole = np.concatenate([generate(range(0, 4)), generate(range(4, 8))])
+    assert len({pixel_digest(image) for image in whole}) == 8
+    for cut in (range(0, 4), range(1, 5), range(3, 4), range(6, 8)):
+        assert np.array_equal(generate(cut), whole[cut.start : cut.stop])
+
+
+def test_images_are_those_of_diffusers(images, micro_model: MicroModel) -> None:
+    generate, pipeline = images
+    expected = peers.images(pipeline, micro_model.prompts[:4], micro_model.latent, batch_size=4)
+    largest, share = peers.pixel_difference(generate(range(0, 4)), expected)
+    # In half precision, encoding one prompt at a time rounds otherwise than four at a time.
+    allowed = peers.GREY_LEVELS if pipeline.unet.dtype == torch.float32 else 16
+    assert largest <= allowed, f"{largest} grey levels, {share:.2%} of the values differ"
+
+
+def test_scores_are_those_of_the_cpu(micro_inception, micro_clip, monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    devices.exact_float32()
+    rows = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    samples = [Sample(n, n, f"{n}.png", pixel_digest(image), True) for n, image in enumerate(rows)]
+    captions = ["a red circle", "a blue square", "a star", "nothing"]
+    scored = [
+        scoring.score_shard(
+            samples,
+            rows,
+            captions,
+            load_inception(micro_inception, device),
+            load_clip(micro_clip[0], device),
+            batch_size=2,
+        )
+        for device in ("cpu", "cuda")
+    ]
+    scale = np.abs(scored[0].inception).max()
+    assert np.abs(scored[0].inception - scored[1].inception).max() <= 1e-4 * scale
+    assert np.abs(scored[0].clip - scored[1].clip).max() <= 1e-3
+
+
+def test_a_gpu_is_described_and_locked() -> None:
+    facts = devices.describe_device("cuda")
+    assert facts["kind"] == "cuda"
+    assert facts["arch"].startswith("sm_")
+    assert any(name.startswith("GPU-") for name in devices.visible_gpus())

@@ -1,0 +1,100 @@
+"""What follows from a configuration: settings, inputs, and the document of its keys."""
+
+import copy
+from pathlib import Path
+
+from t2i.config import checked_config, read_yaml
+from t2i.config_document import markdown
+from t2i.settings import model_sources, needed_sources, variant_settings
+from t2i.sources import read_sources
+
+CONFIG = Path(__file__).parents[1] / "config"
+SCHEMA = read_yaml(CONFIG / "schemas" / "config.schema.yaml")
+TABLE = read_yaml(CONFIG / "sources.yaml")
+DEMO = read_yaml(CONFIG / "config.yaml")
+MLPERF = read_yaml(CONFIG / "mlperf.yaml")
+VARIANTS = {"fp32": {"dtype": "fp32", "device": "cuda"}, "bf16": {"dtype": "bf16"}}
+SOURCES = read_sources(TABLE)
+
+
+def test_settings_of_a_variant_join_its_entry_with_what_holds_for_all():
+    config = checked_config(
+        {**DEMO, "variants": VARIANTS, "sampler": {"guidance": 5}}, SCHEMA, TABLE
+    )
+    assert variant_settings(config, "fp32") == {
+        "dtype": "fp32",
+        "batch_size": 4,
+        "threads": 1,
+        "device": "cuda",
+        "patch": None,
+        "steps": 20,
+        "guidance": 5.0,
+    }
+    assert variant_settings(config, "bf16")["device"] == "cpu"
+
+
+def test_half_precision_takes_half_weights_and_every_other_format_the_full_ones():
+    half, full = (model_sources("sdxl-base-1.0", dtype, SOURCES) for dtype in ("fp16", "fp32"))
+    assert model_sources("sdxl-base-1.0", "bf16", SOURCES) == full
+    assert "sdxl-base-1.0/unet/diffusion_pytorch_model.fp16.safetensors" in half
+    assert "sdxl-base-1.0/unet/diffusion_pytorch_model.safetensors" in full
+    for names in (half, full):
+        assert sum(name.endswith(".safetensors") for name in names) == 4
+        assert "sdxl-base-1.0/model_index.json" in names
+
+
+def test_embedded_run_needs_no_published_input():
+    assert needed_sources(checked_config(DEMO, SCHEMA, TABLE), SOURCES) == []
+
+
+def test_official_run_needs_each_input_once():
+    needed = needed_sources(checked_config(MLPERF, SCHEMA, TABLE), SOURCES)
+    assert needed == sorted(set(needed))
+    assert set(needed) <= set(SOURCES)
+    assert {
+        "coco2014/captions_source.tsv",
+        "coco2014/val2014.npz",
+        "clip-vit-b-32/ViT-B-32.pt",
+    } <= {*needed}
+    assert not any(name.endswith("model.safetensors") for name in needed)
+
+
+def keys(schema):
+    """Every key that the schema describes, at any depth."""
+    for name, part in schema.items() if isinstance(schema, dict) else []:
+        if name == "properties":
+            yield from part
+        yield from keys(part)
+
+
+def test_readme_is_the_one_that_the_schema_makes():
+    text = (CONFIG / "README.md").read_text(encoding="utf-8")
+    assert text == markdown(SCHEMA), "run scripts/write_config_readme.py"
+
+
+def test_readme_has_every_key_with_its_facts():
+    _, table = markdown(SCHEMA).split("## Every key")
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    by_key = {row.split("`")[1]: row for row in rows}
+    assert sorted(path.rpartition(".")[2] for path in by_key) == sorted(keys(SCHEMA))
+    words = {
+        "samples": "| whole number | 2 to 99999 | required | Number of samples",
+        "sampler.guidance": "| number | 0 or more | `8.0` | Scale",
+        "division": "| text | `closed`, `open` | `open` | MLPerf division",
+        "variants.NAME.dtype": "| text | `fp32`, `fp16`, `bf16` | required |",
+        "windows.fid": "| list of 2 numbers |  | required | Smallest",
+        "mirror": "| text or null |  | `null` | Folder",
+        "offline": "| true or false |  | `false` | Never",
+        "scores.reference": "| keys | exactly one key | required | Reference",
+    }
+    for key, start in words.items():
+        assert by_key[key].startswith(f"| `{key}` {start}"), by_key[key]
+
+
+def test_readme_follows_the_schema():
+    schema = copy.deepcopy(SCHEMA)
+    schema["properties"]["samples"]["maximum"] = 7
+    schema["properties"]["extra"] = {"type": "string", "pattern": "^a|b$", "description": "New."}
+    text = markdown(schema)
+    assert "2 to 7" in text
+    assert "| `extra` | text | `^a\\|b$` |  | New. |" in text

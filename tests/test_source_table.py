@@ -1,0 +1,123 @@
+"""The table of inputs: well formed, and equal to what is published."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from t2i.config import read_yaml
+from t2i.sources import file_digest, read_sources
+
+ROOT = Path(__file__).parents[1]
+TABLE = read_yaml(ROOT / "config" / "sources.yaml")
+SHA256 = "0123456789abcdef" * 4
+GOOD = {"licence": "CC0", "address": "https://a.example/{path}", "files": {"x": {"sha256": SHA256}}}
+
+
+def test_entry_takes_the_groups_address_or_its_own():
+    files = {
+        "a": {"sha256": SHA256},
+        "b": {"sha256": SHA256, "path": "deep/b.bin"},
+        "c": {"sha256": SHA256, "address": "file:c"},
+    }
+    sources = read_sources({"group": {**GOOD, "files": files}})
+    assert [entry.address for entry in sources.values()] == [
+        "https://a.example/a",
+        "https://a.example/deep/b.bin",
+        "file:c",
+    ]
+
+
+@pytest.mark.parametrize(
+    "facts, words",
+    [
+        ({}, "give one of the digests sha256, git_blob, md5"),
+        ({"size": 3}, "give one of the digests"),
+        ({"sha256": "ab"}, "sha256 is 'ab'; expected 64 lower-case hex digits"),
+        ({"sha256": SHA256.upper()}, "expected 64 lower-case hex digits"),
+        ({"md5": 12345678901234567890123456789012}, "expected 32 lower-case hex digits, in quotes"),
+        ({"sha256": SHA256, "size": "3"}, "size is '3'; expected a number of bytes"),
+        ({"sha256": SHA256, "size": -1}, "size is -1"),
+        ({"sha256": SHA256, "size": True}, "size is True"),
+    ],
+)
+def test_malformed_entry_is_named(facts, words):
+    with pytest.raises(ValueError) as caught:
+        read_sources({"good": GOOD, "group": {**GOOD, "files": {"file.bin": facts}}})
+    heading, line = str(caught.value).splitlines()
+    assert heading == "the table of inputs cannot be used:"
+    assert line.startswith("  group/file.bin: ")
+    assert words in line
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x"])
+def test_names_stay_below_resources(name):
+    with pytest.raises(ValueError, match="the name leaves resources/"):
+        read_sources({"group": {**GOOD, "files": {name: {"sha256": SHA256}}}})
+
+
+@pytest.mark.parametrize(
+    "table", [None, [], "x", {"g": None}, {"g": {"files": {}}}, {"g": {**GOOD, "files": ["x"]}}]
+)
+def test_something_that_is_no_table_is_refused(table):
+    with pytest.raises(ValueError, match="expected groups with licence and files"):
+        read_sources(table)
+
+
+def test_all_malformed_entries_are_told_at_once():
+    with pytest.raises(ValueError) as caught:
+        read_sources({"a": None, "b": {**GOOD, "files": {"x": {}, "y": {"md5": "1"}}}})
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_shipped_files_have_the_size_and_digest_of_the_table(tmp_path):
+    local = [entry for entry in read_sources(TABLE).values() if entry.address.startswith("file:")]
+    assert len(local) == 6
+    for entry in local:
+        path = ROOT / entry.address.removeprefix("file:")
+        assert path.stat().st_size == entry.size, entry.name
+        assert file_digest(path, entry.algorithm) == entry.digest, entry.name
+
+
+def test_every_other_address_is_https_and_pinned():
+    for entry in read_sources(TABLE).values():
+        if not entry.address.startswith("file:"):
+            assert entry.address.startswith("https://"), entry.name
+            assert not re.search(r"/(main|master|latest)/", entry.address), entry.name
+        assert entry.licence
+
+
+def published(shared_data):
+    """Digests of the reference table by file name or path, as (algorithm, digest, size)."""
+    reference = yaml.safe_load((shared_data / "sources.yaml").read_text())
+    facts = {}
+    for group in ("sdxl_base_1_0", "mlcommons_inference"):
+        for path, entry in reference[group]["files"].items():
+            if isinstance(entry, list):
+                facts[path] = ("sha256", entry[1], entry[0])
+            else:
+                facts[path] = ("git_blob", entry["git_blob"], None)
+    for entry in (reference["metrics"]["inception"], reference["metrics"]["clip_vit_b_32_openai"]):
+        facts[entry["url"]] = ("sha256", entry["sha256"], entry.get("size"))
+    return facts
+
+
+def test_table_agrees_with_the_reference_table(shared_data):
+    facts = published(shared_data)
+    for group, entry in TABLE.items():
+        for file, own in entry["files"].items():
+            key = own.get("path", own.get("address", file))
+            if key.startswith("file:"):
+                key = file
+            algorithm, digest, size = facts[key]
+            assert own[algorithm] == digest, f"{group}/{file}"
+            assert own.get("size") == size, f"{group}/{file}"
+
+
+def test_addresses_agree_with_the_reference_table(shared_data):
+    reference = yaml.safe_load((shared_data / "sources.yaml").read_text())
+    for group, name in (("coco2014", "mlcommons_inference"), ("sdxl-base-1.0", "sdxl_base_1_0")):
+        entry = reference[name]
+        address = entry["url"].replace("{revision}", entry["revision"])
+        assert TABLE[group]["address"] == address.replace("{hub}", entry.get("hub", ""))

@@ -1,0 +1,217 @@
+"""The workflow as a whole: every file of a run, how it is written, and how it can be cut."""
+
+import html
+import json
+import re
+
+import pytest
+
+from t2i.archive import read_shard
+from workflow_run import (
+    CONFIGS,
+    PROJECT,
+    SHARDS,
+    VARIANTS,
+    Workplace,
+    cut_off,
+    of_rule,
+    planned_jobs,
+    rules,
+)
+
+RULE = re.compile(r"^rule (?P<name>\w+):\n(?P<body>(?:(?:    .*)?\n)+)", re.MULTILINE)
+RULE_FILES = sorted((PROJECT / "rules").glob("*.smk"))
+RULES = {
+    match["name"]: match["body"] for path in RULE_FILES for match in RULE.finditer(path.read_text())
+}
+OF_RUN = ("comparison.json", "provenance.json", "report.html", "report.json", "rulegraph.svg")
+OF_VARIANT = ("metrics.json", "compliance.json", "compliance_images/captions.txt")
+PUBLISHED = ("fetch_", "convert_")  # rules of published inputs, which a tiny run has none of
+OF_DATASET = ("captions.tsv", "latents.npy", "sample_ids.txt", "tokens.micro-sdxl.npz")
+
+
+@pytest.mark.slow
+def test_a_run_leaves_every_file(finished):
+    results = finished.folder / "results/tiny"
+    files = [results / name for name in OF_RUN]
+    for variant in VARIANTS:
+        files += [results / variant / name for name in (*OF_VARIANT, "engine/engine.json")]
+        for shard in SHARDS:
+            files += [results / variant / f"shards/{shard}.{kind}" for kind in ("tar", "json")]
+            files.append(results / variant / f"features/{shard}.npz")
+    files += [finished.folder / "resources/pictures" / name for name in OF_DATASET]
+    assert [path for path in files if not path.is_file()] == []
+    assert list(finished.folder.rglob("*.part")) == []
+
+
+@pytest.mark.slow
+def test_every_shard_holds_its_samples(finished):
+    for variant in VARIANTS:
+        folder = finished.folder / f"results/tiny/{variant}/shards"
+        samples = [
+            sample.index
+            for shard in SHARDS
+            for sample, _ in read_shard(folder / f"{shard}.tar", folder / f"{shard}.json")
+        ]
+        assert samples == list(range(6))
+
+
+@pytest.mark.slow
+def test_every_job_leaves_a_log_and_a_benchmark(finished):
+    logs, benchmarks = (
+        {
+            path.relative_to(finished.folder / folder).with_suffix("").as_posix()
+            for path in (finished.folder / folder).rglob("*.*")
+        }
+        for folder in ("logs", "benchmarks")
+    )
+    assert logs == benchmarks
+    words = {word for name in logs for word in name.split("/")}
+    assert words >= {name for name in RULES if not name.startswith(PUBLISHED)}
+
+
+@pytest.mark.slow
+def test_the_report_says_what_a_small_run_of_random_weights_is_not(finished):
+    folder = finished.folder / "results/tiny"
+    reasons = [
+        entry["reason"]
+        for entry in json.loads((folder / "report.json").read_text())["not_comparable"]
+    ]
+    assert "micro-sdxl is a miniature with random weights" in reasons
+    assert "10 of the 10 compliance samples lie beyond the 6 samples of this run" in reasons
+    page = html.unescape((folder / "report.html").read_text())
+    assert [reason for reason in reasons if reason not in page] == []
+    for variant in VARIANTS:
+        compliance = json.loads(
+            (finished.folder / f"results/tiny/{variant}/compliance.json").read_text()
+        )
+        verdicts = {check["id"]: check["verdict"] for check in compliance["checks"]}
+        assert verdicts["images.compliance"] == "not applicable"
+        assert verdicts["accuracy.fid"] == "not applicable"
+
+
+@pytest.mark.slow
+def test_a_second_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.snakemake()
+
+
+@pytest.mark.slow
+def test_a_run_survives_a_move_of_its_folder(workplace):
+    assert workplace.plan() == set()
+
+
+@pytest.mark.slow
+def test_a_call_without_configuration_plans_the_demo(finished):
+    bare = Workplace(finished.folder, config=())
+    jobs = planned_jobs(bare.snakemake("--dry-run"))
+    assert of_rule(jobs, "generate_shard") == {
+        f"{variant} {shard}" for variant in VARIANTS for shard in ("00000-00032", "00032-00064")
+    }
+
+
+@pytest.mark.slow
+def test_the_rule_graph_names_every_rule_of_the_run(finished):
+    graph = finished.snakemake("--rulegraph")
+    walked = [name for name in RULES if not name.startswith(PUBLISHED)]
+    assert [name for name in walked if f'"{name}"' not in graph] == []
+
+
+@pytest.mark.slow
+def test_the_workflow_passes_lint(finished):
+    assert "Congratulations" in Workplace(finished.folder, config=()).snakemake(
+        "--lint", cores=None
+    )
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_works_offline(finished, tmp_path):
+    page = tmp_path / "report.html"
+    finished.snakemake("--report", str(page), before=cut_off())
+    assert "report.html" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_is_complete(name):
+    body = RULES[name]
+    for directive in ("log", "benchmark", "conda", "container", "resources", "script"):
+        assert re.search(rf"^    {directive}:", body, re.MULTILINE), f"{name} has no {directive}"
+    assert re.match(r'    """[A-Z].*\."""\n', body), f"{name} does not say what it does"
+    assert f'"../scripts/{name}.py"' in body
+    assert (PROJECT / f"scripts/{name}.py").is_file()
+    assert re.search(r"^        (code=code\(\"" + name + r'"\)|source=source_facts),', body, re.M)
+
+
+def test_every_script_has_its_rule():
+    scripts = {path.stem for path in (PROJECT / "scripts").glob("*.py")}
+    assert scripts == {*RULES, "print_summary"}
+
+
+@pytest.mark.parametrize("path", [PROJECT / "Snakefile", *RULE_FILES], ids=lambda path: path.name)
+def test_rules_hold_no_code_of_their_own(path):
+    text = path.read_text()
+    assert not re.search(r"^ +run:", text, re.MULTILINE)
+    assert "lambda" not in text
+    commands = re.findall(r"^    shell:\n((?:        .*\n|\n)+)", text, re.MULTILINE)
+    for command in commands:
+        assert all(word.endswith(":q}") for word in re.findall(r"\{[^}]*\}", command))
+
+
+def test_every_stage_says_what_it_consumes_and_produces():
+    for path in RULE_FILES:
+        head = path.read_text().split('"""')[1]
+        assert "\nCONSUMES " in head and "\nPRODUCES " in head, path.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "cores"), [(2, 2), (6, 1)])
+def test_no_cut_changes_a_pixel_or_a_score(finished, workplace, size, cores):
+    for kind in ("shards", "features"):
+        for path in (workplace.folder / f"results/tiny/fp32/{kind}").iterdir():
+            path.unlink()
+    workplace.snakemake("results/tiny/fp32/metrics.json", overlay={"shard_size": size}, cores=cores)
+    assert len(list((workplace.folder / "results/tiny/fp32/shards").glob("*.tar"))) == 6 // size
+    assert workplace.images("fp32") == finished.images("fp32")
+    assert workplace.scores("fp32") == finished.scores("fp32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("samples", "new"), [(9, "00006-00009"), (7, "00006-00007")])
+def test_more_samples_only_add_shards(finished, samples, new):
+    jobs = finished.plan(overlay={"samples": samples})
+    assert of_rule(jobs, "generate_shard") == {f"{variant} {new}" for variant in VARIANTS}
+    assert of_rule(jobs, "extract_features") == {f"{variant} {new}" for variant in VARIANTS}
+    assert rules(jobs).isdisjoint({"build_engine", "tokenize_prompts", "draw_pictures"})
+
+
+@pytest.mark.slow
+def test_all_mistakes_of_a_configuration_are_named_at_once(finished):
+    place = Workplace(finished.folder, (CONFIGS / "mistakes.yaml",))
+    said = place.snakemake(succeeds=False)
+    assert "Traceback" not in said
+    assert "Building DAG" not in said
+    for mistake in (
+        "samples: got 'six'",
+        "shard_size: got 0",
+        "device: got 'gpu'",
+        "variants.fp32.dtype: got 'fp23'; allowed are fp32, fp16, bf16; did you mean 'fp32'?",
+        "dataset: got 'picture'; known are pictures, coco2014; did you mean 'pictures'?",
+    ):
+        assert mistake in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("overlay", "mistakes"),
+    [
+        ({"samples": 129}, ["samples: got 129; the data set pictures has 128"]),
+        (
+            {"samples": 24, "division": "closed"},
+            ["samples: got 24; the closed division allows only 5000", "model: got 'micro-sdxl'"],
+        ),
+    ],
+    ids=["beyond the data set", "closed division"],
+)
+def test_impossible_configurations_are_refused_before_any_job(finished, overlay, mistakes):
+    said = finished.snakemake(overlay=overlay, succeeds=False)
+    assert all(mistake in said for mistake in mistakes), said
+    assert "Building DAG" not in said
