@@ -17,14 +17,14 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from t2i import (
     code_digest,
+    embedded,
     failures,
     folder_lock,
     lifetime,
-    micro_files,
     settings,
     shards,
 )
-from t2i.config import EMBEDDED, ConfigError, checked_config, read_yaml, with_defaults
+from t2i.config import ConfigError, checked_config, read_yaml, with_defaults
 from t2i.sources import read_sources
 
 try:
@@ -151,15 +151,15 @@ def report_templates():
 
 def dataset_source():
     """Captions as published, or the annotations that they are sampled from."""
-    if DATASET == EMBEDDED["dataset"]:
+    if DATASET == embedded.DATASET:
         return f"resources/{DATASET}/annotations.json"
     return f"resources/{DATASET}/captions_source.tsv"
 
 
 def weight_files(dtype):
     """The model's files for one number format, without tokenizers."""
-    if MODEL == EMBEDDED["model"]:
-        return micro_files.sdxl(f"resources/{MODEL}")
+    if MODEL == embedded.MODEL:
+        return embedded.model_files(f"resources/{MODEL}")
     return [
         f"resources/{name}" for name in settings.model_sources(MODEL, dtype, SOURCES)
     ]

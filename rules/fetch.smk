@@ -63,7 +63,7 @@ rule make_micro_sdxl:
             "config/models/sdxl-base-1.0/scheduler/scheduler_config.json",
         ],
     output:
-        micro_files.sdxl("resources/micro-sdxl"),
+        embedded.model_files("resources/micro-sdxl"),
     log:
         "logs/resources/make_micro_sdxl.log",
     benchmark:

@@ -26,7 +26,7 @@ rule generate_shard:
     threads: variant_threads
     resources:
         gpu=variant_gpus,
-        mem_mb=48000 if MODEL != EMBEDDED["model"] else 4000,
+        mem_mb=48000 if MODEL != embedded.MODEL else 4000,
         runtime="2h",
     params:
         code=code("generate_shard"),

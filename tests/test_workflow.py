@@ -142,8 +142,8 @@ def test_every_rule_is_complete(name):
 
 
 def test_every_script_has_its_rule():
-    scripts = {path.stem for path in (PROJECT / "scripts").glob("*.py")}
-    assert scripts == {*RULES, "print_summary"}
+    paths = (PROJECT / "scripts").glob("*.py")
+    assert {path.stem for path in paths if "snakemake." in path.read_text()} == set(RULES)
 
 
 @pytest.mark.parametrize("path", [PROJECT / "Snakefile", *RULE_FILES], ids=lambda path: path.name)

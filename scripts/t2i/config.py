@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from t2i import embedded
 from t2i.datasets import CAPTIONS
 
 Config = dict[str, Any]
@@ -38,9 +39,6 @@ CLOSED_WINDOWS = {
     "fid": [23.01085758, 23.95007626],
     "clip": [31.68631873, 31.81331801],
 }
-EMBEDDED = {"dataset": "pictures", "model": "micro-sdxl"}
-
-
 TYPES = {
     "integer": "a whole number such as 1000",
     "number": "a finite number such as 8.0",
@@ -246,8 +244,11 @@ def _at(config: Any, path: str) -> Any:
 
 
 def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
-    for key, needed in (("dataset", "captions_source.tsv"), ("model", "model_index.json")):
-        known = [EMBEDDED[key]]
+    for key, made, needed in (
+        ("dataset", embedded.DATASET, "captions_source.tsv"),
+        ("model", embedded.MODEL, "model_index.json"),
+    ):
+        known = [made]
         known += [str(name) for name, group in sources.items() if needed in group["files"]]
         value = config.get(key)
         if value is not None and value not in known:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from t2i.config import EMBEDDED
+from t2i import embedded
 from t2i.features import Features
 from t2i.fid import Moments, frechet_distance, normal_interval
 from t2i.files import sha256_bytes
@@ -57,7 +57,7 @@ def protocols(inception: Network, clip: Network, statistics: str) -> dict[str, A
 def comparability(samples: int, protocol: dict[str, Any], model: str) -> dict[str, Any]:
     """Whether FID and CLIP may be set beside other people's numbers, and why not."""
     reasons = []
-    if model == EMBEDDED["model"]:
+    if model == embedded.MODEL:
         reasons.append(f"{model} is a miniature with random weights")
     elif model != MLPERF_MODEL:
         reasons.append(f"the model is {model}, not MLPerf's {MLPERF_MODEL}")
@@ -86,7 +86,7 @@ def reduce_metrics(
     clip = float(scores.mean())
     metrics = {
         "model": model,
-        "model_weights": "random" if model == EMBEDDED["model"] else "published",
+        "model_weights": "random" if model == embedded.MODEL else "as fetched",
         "samples": len(features.index),
         "fid": fid,
         "clip": clip,

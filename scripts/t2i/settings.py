@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from t2i.config import EMBEDDED, Config
+from t2i import embedded
+from t2i.config import Config
 from t2i.files import read_json, write_json
 from t2i.sources import Source
 
@@ -47,10 +48,10 @@ def model_sources(model: str, dtype: str, sources: dict[str, Source]) -> list[st
 def needed_sources(config: Config, sources: dict[str, Source]) -> list[str]:
     """Names of all published inputs that a configuration uses, sorted."""
     needed: set[str] = set()
-    if config["dataset"] != EMBEDDED["dataset"]:
+    if config["dataset"] != embedded.DATASET:
         files = ("captions_source.tsv", "latents.npy", "sample_ids.txt")
         needed.update(f"{config['dataset']}/{name}" for name in files)
-    if config["model"] != EMBEDDED["model"]:
+    if config["model"] != embedded.MODEL:
         for variant in config["variants"].values():
             needed.update(model_sources(config["model"], variant["dtype"], sources))
     for key in ("inception", "clip"):

@@ -1,8 +1,10 @@
-"""Names of the files of the embedded networks; kept apart so that naming them needs no torch."""
+"""Names of what the workflow makes itself; kept apart so that naming them needs no torch."""
 
 from __future__ import annotations
 
-SDXL_FILES = (
+DATASET = "pictures"
+MODEL = "micro-sdxl"
+MODEL_FILES = (
     "model_index.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
@@ -16,6 +18,6 @@ SDXL_FILES = (
 )
 
 
-def sdxl(folder: str) -> list[str]:
+def model_files(folder: str) -> list[str]:
     """Files of a micro SDXL without its tokenizers."""
-    return [f"{folder}/{name}" for name in SDXL_FILES]
+    return [f"{folder}/{name}" for name in MODEL_FILES]
