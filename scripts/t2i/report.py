@@ -99,10 +99,10 @@ def _gallery(
             " they must be those that the images were generated from"
         )
     compliance, spread = gallery_rows(available, compliance_ids)
+    first = f"{len(compliance)} of the {len(compliance_ids)} compliance samples lie within this run"
     rule = (
-        f"First the {len(compliance)} of {len(compliance_ids)} compliance samples that lie within"
-        f" this run, then {len(spread)} further samples spread evenly by index over the rest."
-        " No image was looked at to choose."
+        f"{first}{' and come first' if compliance else ''}; {len(spread)} further samples are"
+        " spread evenly by index over the rest. No image was looked at to choose."
     )
     rows = [
         {
