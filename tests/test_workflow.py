@@ -114,6 +114,9 @@ def test_the_rule_graph_names_every_rule_of_the_run(finished):
     graph = finished.snakemake("--rulegraph")
     walked = [name for name in RULES if not name.startswith(PUBLISHED)]
     assert [name for name in walked if f'"{name}"' not in graph] == []
+    picture = (PROJECT / "docs" / "rulegraph.svg").read_text(encoding="utf-8")
+    drawn = set(re.findall(r">(\w+)</text>", picture))
+    assert drawn == {*walked, "all"}  # draw it anew when rules come or go
 
 
 @pytest.mark.slow
