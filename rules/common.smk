@@ -38,6 +38,7 @@ try:
     )
     SOURCES = read_sources(TABLE)
     CONFIG = checked_config(config, SCHEMA, TABLE)
+    config.update(CONFIG)  # what scripts see, too
 except (ConfigError, ValueError) as error:
     raise WorkflowError(str(error)) from None
 
@@ -123,13 +124,10 @@ def results():
     return [f"results/{RUN}/{name}" for name in [*files, "rulegraph.svg"]]
 
 
-def source_facts(wildcards):
-    """Where an input comes from and what it must be."""
-    return {
-        **vars(SOURCES[wildcards.source]),
-        "mirror": CONFIG["mirror"],
-        "offline": CONFIG["offline"],
-    }
+def source_digest(wildcards):
+    """What an input must be. Another address or mirror brings nothing new, so neither counts."""
+    source = SOURCES[wildcards.source]
+    return f"{source.algorithm} {source.digest}"
 
 
 def network_files(wildcards):

@@ -26,7 +26,7 @@ rule fetch_source:
         mem_mb=1000,
         runtime="12h",
     params:
-        source=source_facts,
+        digest=source_digest,
     script:
         "../scripts/fetch_source.py"
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from t2i.config import read_yaml
 from t2i.logs import job_log
-from t2i.sources import Source, fetch
+from t2i.sources import fetch, read_sources
 
 with job_log(snakemake.log[0]):
-    facts = dict(snakemake.params.source)
-    mirror, offline = facts.pop("mirror"), facts.pop("offline")
-    address = fetch(Source(**facts), Path(snakemake.output[0]), mirror, offline)
-    print(f"{facts['name']} from {address}")
+    config = snakemake.config
+    source = read_sources(read_yaml(Path(config["sources"])))[snakemake.wildcards.source]
+    address = fetch(source, Path(snakemake.output[0]), config["mirror"], config["offline"])
+    print(f"{source.name} from {address}")

@@ -80,6 +80,13 @@ def test_defaults_in_the_schema_are_allowed_by_it():
                 Draft202012Validator(property).validate(property["default"]), f"{path}.{key}"
 
 
+@pytest.mark.parametrize("word", [True, False])
+def test_true_and_false_may_come_from_the_command_line(word):
+    """Snakemake's --config hands them over as text."""
+    given = {**DEMO, "offline": str(word).lower()}
+    assert checked_config(given, SCHEMA, TABLE)["offline"] is word
+
+
 def test_defaults_are_filled_in_at_every_depth():
     config = {"variants": {"a": {"dtype": "fp32"}}, "sampler": {"steps": 4}, "scores": {}}
     filled = with_defaults(config, SCHEMA)

@@ -109,7 +109,7 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
     and models).
     """
     mistakes = list(_odd_keys(config))
-    config = _without_nulls(config)
+    config = _with_truth_values(_without_nulls(config), schema)
     errors = sorted(_Validator(schema).iter_errors(config), key=_place)
     mistakes += [line for error in errors for line in _explain(error)]
     filled: Config = with_defaults(_sound_part(config, errors), schema)
@@ -149,6 +149,19 @@ def _without_nulls(config: Any) -> Any:
         key: _without_nulls(value)
         for key, value in config.items()
         if value is not None and isinstance(key, str)
+    }
+
+
+def _with_truth_values(config: Any, schema: dict[str, Any]) -> Any:
+    """A copy in which true and false are no text, as which Snakemake's --config hands them over."""
+    if not isinstance(config, dict):
+        return config
+    words = {"true": True, "false": False}
+    return {
+        key: words[value]
+        if schema["properties"].get(key, {}).get("type") == "boolean" and value in ("true", "false")
+        else value
+        for key, value in config.items()
     }
 
 
