@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
+from t2i.config import read_yaml
 from t2i.logs import job_log
 from t2i.networks import convert_clip
+from t2i.sources import read_sources, verify
 
 with job_log(snakemake.log[0]):
-    convert_clip(Path(snakemake.input[0]), Path(snakemake.output[0]).parent)
+    published = Path(snakemake.input[0])
+    sources = read_sources(read_yaml(Path(snakemake.config["sources"])))
+    verify(sources[published.relative_to("resources").as_posix()], published)
+    convert_clip(published, Path(snakemake.output[0]).parent)

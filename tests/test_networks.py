@@ -6,15 +6,20 @@ a TorchScript archive with the names, shapes and number format of OpenAI's ViT-B
 
 import t2i.compat  # noqa: F401
 
+import hashlib
 import json
 import os
 import pickle
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 from torch import nn
 
 import peers
@@ -229,3 +234,32 @@ def test_clip_archive_in_the_published_layout(
     assert ours[0] == pytest.approx(expected, abs=peers.SCORES)
     label = read_json(tmp_path / "network.json")
     assert label == {"weights": "published", "source": sha256_file(archive)}
+
+
+def test_conversion_checks_the_published_digest_again(tmp_path, monkeypatch, capfd):
+    """The rule's script as Snakemake runs it, on a sound file and on one that changed since."""
+    monkeypatch.chdir(tmp_path)
+    name = "inception-2015-12-05/pt_inception-2015-12-05-6726825d.pth"
+    published = tmp_path / "resources" / name
+    published.parent.mkdir(parents=True)
+    torch.save({"weight": torch.arange(3.0)}, published)
+    table = {name.split("/")[0]: {"licence": "none", "files": {published.name: {}}}}
+    facts = table[name.split("/")[0]]["files"][published.name]
+    facts["sha256"] = hashlib.sha256(published.read_bytes()).hexdigest()
+    (tmp_path / "sources.yaml").write_text(yaml.safe_dump(table))
+    snakemake = SimpleNamespace(
+        input=[f"resources/{name}"],
+        output=[f"resources/{name.split('/')[0]}/model.safetensors"],
+        config={"sources": "sources.yaml"},
+        log=[str(tmp_path / "convert.log")],
+    )
+    script = Path(__file__).parents[1] / "scripts" / "convert_inception.py"
+    runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+    converted = Path(snakemake.output[0])
+    assert load_file(converted)["weight"].tolist() == [0.0, 1.0, 2.0]
+    converted.unlink()
+    published.write_bytes(published.read_bytes()[:-1] + b"?")
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+    assert not converted.exists()
+    assert f"expected sha256 {facts['sha256']}, got " in capfd.readouterr().err
