@@ -24,8 +24,9 @@ from t2i import (
     settings,
     shards,
 )
-from t2i.config import ConfigError, checked_config, read_yaml, with_defaults
+from t2i.config import checked_config, with_defaults
 from t2i.sources import read_sources
+from t2i.yaml_files import ConfigError, read_yaml
 
 try:
     SCHEMA = read_yaml(Path(workflow.basedir, "config/schemas/config.schema.yaml"))
@@ -128,6 +129,15 @@ def source_digest(wildcards):
     """What an input must be. Another address or mirror brings nothing new, so neither counts."""
     source = SOURCES[wildcards.source]
     return f"{source.algorithm} {source.digest}"
+
+
+def published_digest(network):
+    """A function that gives the sha256 of a scoring network's published file."""
+
+    def digest(wildcards):
+        return SOURCES[settings.NETWORK_SOURCES[network]].digest
+
+    return digest
 
 
 def network_files(wildcards):

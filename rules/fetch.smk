@@ -121,6 +121,7 @@ rule convert_inception:
         mem_mb=4000,
         runtime="10m",
     params:
+        sha256=published_digest("inception-2015-12-05"),
         code=code("convert_inception"),
     script:
         "../scripts/convert_inception.py"
@@ -144,6 +145,7 @@ rule convert_clip:
         mem_mb=4000,
         runtime="10m",
     params:
+        sha256=published_digest("clip-vit-b-32"),
         code=code("convert_clip"),
     script:
         "../scripts/convert_clip.py"

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from t2i.config import read_yaml
+from t2i.files import verify_sha256
 from t2i.logs import job_log
 from t2i.networks import convert_clip
-from t2i.sources import read_sources, verify
 
 with job_log(snakemake.log[0]):
     published = Path(snakemake.input[0])
-    sources = read_sources(read_yaml(Path(snakemake.config["sources"])))
-    verify(sources[published.relative_to("resources").as_posix()], published)
+    verify_sha256(published, snakemake.params.sha256)
     convert_clip(published, Path(snakemake.output[0]).parent)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from t2i.config import read_yaml
 from t2i.logs import job_log
 from t2i.sources import fetch, read_sources
+from t2i.yaml_files import read_yaml
 
 with job_log(snakemake.log[0]):
     config = snakemake.config

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from t2i.config import read_yaml
 from t2i.config_document import markdown
 from t2i.files import write_text
+from t2i.yaml_files import read_yaml
 
 folder = Path(__file__).parents[1] / "config"
 write_text(folder / "README.md", markdown(read_yaml(folder / "schemas" / "config.schema.yaml")))

@@ -181,6 +181,12 @@ def test_fetching_depends_on_nothing_that_computes():
     assert modules.isdisjoint({"engine", "sampling", "devices", "archive", "config"})
 
 
+@pytest.mark.parametrize("script", ["convert_clip", "convert_inception"])
+def test_conversion_depends_on_no_configuration(script):
+    """Converted weights are made anew at the cost of all features."""
+    assert library_modules(script).isdisjoint({"config", "sources", "yaml_files", "settings"})
+
+
 def test_digest_is_equal_in_another_process():
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"

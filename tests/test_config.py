@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from t2i.config import ConfigError, checked_config, read_yaml, with_defaults
+from t2i.config import checked_config, with_defaults
+from t2i.yaml_files import ConfigError, read_yaml
 
 CONFIG = Path(__file__).parents[1] / "config"
 SCHEMA = read_yaml(CONFIG / "schemas" / "config.schema.yaml")

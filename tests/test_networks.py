@@ -6,7 +6,6 @@ a TorchScript archive with the names, shapes and number format of OpenAI's ViT-B
 
 import t2i.compat  # noqa: F401
 
-import hashlib
 import json
 import os
 import pickle
@@ -18,7 +17,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from torch import nn
 
@@ -243,14 +241,11 @@ def test_conversion_checks_the_published_digest_again(tmp_path, monkeypatch, cap
     published = tmp_path / "resources" / name
     published.parent.mkdir(parents=True)
     torch.save({"weight": torch.arange(3.0)}, published)
-    table = {name.split("/")[0]: {"licence": "none", "files": {published.name: {}}}}
-    facts = table[name.split("/")[0]]["files"][published.name]
-    facts["sha256"] = hashlib.sha256(published.read_bytes()).hexdigest()
-    (tmp_path / "sources.yaml").write_text(yaml.safe_dump(table))
+    digest = sha256_file(published)
     snakemake = SimpleNamespace(
         input=[f"resources/{name}"],
         output=[f"resources/{name.split('/')[0]}/model.safetensors"],
-        config={"sources": "sources.yaml"},
+        params=SimpleNamespace(sha256=digest),
         log=[str(tmp_path / "convert.log")],
     )
     script = Path(__file__).parents[1] / "scripts" / "convert_inception.py"
@@ -262,4 +257,4 @@ def test_conversion_checks_the_published_digest_again(tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit):
         runpy.run_path(str(script), init_globals={"snakemake": snakemake})
     assert not converted.exists()
-    assert f"expected sha256 {facts['sha256']}, got " in capfd.readouterr().err
+    assert f"expected sha256 {digest}, got " in capfd.readouterr().err

@@ -3,10 +3,11 @@
 import copy
 from pathlib import Path
 
-from t2i.config import checked_config, read_yaml
+from t2i.config import checked_config
 from t2i.config_document import markdown
 from t2i.settings import model_sources, needed_sources, variant_settings
 from t2i.sources import read_sources
+from t2i.yaml_files import read_yaml
 
 CONFIG = Path(__file__).parents[1] / "config"
 SCHEMA = read_yaml(CONFIG / "schemas" / "config.schema.yaml")

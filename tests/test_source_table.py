@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from t2i.config import read_yaml
 from t2i.sources import file_digest, read_sources
+from t2i.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 TABLE = read_yaml(ROOT / "config" / "sources.yaml")

@@ -10,13 +10,13 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from t2i import embedded
 from t2i.datasets import CAPTIONS
+from t2i.yaml_files import ConfigError
 
 Config = dict[str, Any]
 
@@ -49,24 +49,6 @@ TYPES = {
 }
 
 
-class ConfigError(ValueError):
-    """All mistakes of a configuration, one line each."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML's usual readers take the last."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if (name := (key.tag, str(key.value))) in seen:
-                where = f"the key {key.value!r} stands twice"
-                raise yaml.composer.ComposerError(None, None, where, key.start_mark)
-            seen.add(name)
-        return node
-
-
 def _is_integer(_: Any, value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -88,16 +70,6 @@ _Validator = extend(
         {"integer": _is_integer, "number": _is_number}
     ),
 )
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file without executing anything; raises ConfigError that names the place."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe one
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
 
 
 def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, Any]) -> Config:

@@ -25,6 +25,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def verify_sha256(path: Path, digest: str) -> None:
+    """Raise ValueError, which names both digests, unless a file's hex sha256 is `digest`."""
+    found = sha256_file(path)
+    if found != digest:
+        raise ValueError(
+            f"{path}: expected sha256 {digest}, got {found}; the file has changed since it was "
+            "fetched, delete it and run again"
+        )
+
+
 def sha256_json(value: Any) -> str:
     """Hex sha256 of a value's canonical JSON (sorted keys, no spaces)."""
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())

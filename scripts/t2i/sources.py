@@ -198,13 +198,3 @@ def file_digest(path: Path, algorithm: str) -> str:
         while chunk := handle.read(CHUNK):
             digest.update(chunk)
     return str(digest.hexdigest())
-
-
-def verify(source: Source, path: Path) -> None:
-    """Raise FetchError unless a file still has its published digest."""
-    found = file_digest(path, source.algorithm)
-    if found != source.digest:
-        raise FetchError(
-            f"{path}: expected {source.algorithm} {source.digest}, got {found}; the file has "
-            "changed since it was fetched, delete it and run again"
-        )
