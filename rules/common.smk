@@ -98,16 +98,17 @@ def of_variants(pattern):
     return files
 
 
-def of_all_shards(wildcards):
-    """Manifests of all shards of all variants of a run."""
-    pattern = f"results/{wildcards.run}/{{variant}}/shards/{{shard}}.json"
-    return expand(pattern, variant=VARIANTS, shard=SHARDS)
+def of_all_shards(pattern):
+    """A function that names a run's files for all shards of all variants."""
 
+    def files(wildcards):
+        return expand(
+            f"results/{wildcards.run}/{{variant}}/{pattern}",
+            variant=VARIANTS,
+            shard=SHARDS,
+        )
 
-def of_all_tars(wildcards):
-    """Images of all shards of all variants of a run."""
-    pattern = f"results/{wildcards.run}/{{variant}}/shards/{{shard}}.tar"
-    return expand(pattern, variant=VARIANTS, shard=SHARDS)
+    return files
 
 
 def results():

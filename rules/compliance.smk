@@ -9,7 +9,7 @@ rule record_provenance:
     """Record inputs with digests and licences, software, device and commit of a run."""
     input:
         inputs=input_files(),
-        manifests=of_all_shards,
+        manifests=of_all_shards("shards/{shard}.json"),
     output:
         run_file("provenance.json"),
     log:

@@ -103,7 +103,7 @@ rule compare_variants:
         metrics=of_variants("{variant}/metrics.json"),
         influence=of_variants("{variant}/influence.npz"),
         images=of_variants("{variant}/compliance_images"),
-        manifests=of_all_shards,
+        manifests=of_all_shards("shards/{shard}.json"),
     output:
         run_file("comparison.json"),
     log:
