@@ -9,12 +9,15 @@ if not workflow.overwrite_configfiles:
 
 include: "rules/common.smk"
 include: "rules/fetch.smk"
+include: "rules/mirror.smk"
 include: "rules/prompts.smk"
 include: "rules/engine.smk"
 include: "rules/generate.smk"
+include: "rules/reference.smk"
 include: "rules/metrics.smk"
 include: "rules/compliance.smk"
 include: "rules/report.smk"
+include: "rules/disk.smk"
 
 
 report: "config/report/workflow.rst"
@@ -25,11 +28,17 @@ localrules:
     all,
     fetch,
     fetch_source,
+    fetch_images,
+    write_mirror,
+    download_wheels,
+    mirror,
     sample_captions,
+    sample_calibration_captions,
     compare_variants,
     check_compliance,
     draw_rulegraph,
     make_report,
+    free,
 
 
 rule all:
@@ -43,6 +52,16 @@ rule fetch:
     """Only the inputs: run this alone where there is a network."""
     input:
         published_inputs(),
+
+
+rule mirror:
+    """The inputs as a folder that a machine without a network names as its mirror."""
+    input:
+        "mirror/SHA256SUMS",
+
+
+onstart:
+    check_disk()
 
 
 onerror:

@@ -13,13 +13,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir, "scripts")))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 from t2i import (
     code_digest,
+    datasets,
     embedded,
     failures,
+    fetching,
     folder_lock,
+    image_sets,
     lifetime,
     settings,
     shards,
@@ -51,6 +55,17 @@ VARIANTS = list(CONFIG["variants"])
 SHARDS = shards.plan(CONFIG["samples"], CONFIG["shard_size"])
 IMAGES = CONFIG["containers"]
 COMMAND = shlex.join(["snakemake", *sys.argv[1:]])
+MIRROR_COMMAND = shlex.join(
+    ["snakemake", "mirror", "--cores", "4"]
+    + ["--configfile", *map(os.path.relpath, workflow.configfiles)]
+    + ["--config", "offline=false"]
+)
+KNOWN_SETS = image_sets.known_sets(DATASET, SOURCES)
+REFERENCE_SETS = {
+    found.label: found.path
+    for name in [*KNOWN_SETS, SCORES["reference"].get("images", "")]
+    if (found := image_sets.find_set(name, KNOWN_SETS))
+}
 CLUSTER_THREADS = 8  # of a GPU job, where Snakemake does not share out the cores
 
 
@@ -61,6 +76,8 @@ wildcard_constraints:
     dataset=r"[a-z0-9][a-z0-9._-]*",
     model=r"[a-z0-9][a-z0-9._-]*",
     tokenizer=r"tokenizer(_2)?",
+    images="|".join(map(re.escape, REFERENCE_SETS)),
+    part=image_sets.PART_PATTERN,
 
 
 def code(rule_name):
@@ -132,6 +149,17 @@ def source_digest(wildcards):
     return f"{source.algorithm} {source.digest}"
 
 
+def all_at_hand_offline(wildcards):
+    """No file; refuses to begin where no network may be used and inputs are missing."""
+    if CONFIG["offline"]:
+        names = {*settings.needed_sources(CONFIG, SOURCES), wildcards.source}
+        needed = [SOURCES[name] for name in sorted(names)]
+        missing = fetching.missing_offline(needed, Path("resources"), CONFIG["mirror"])
+        if missing:
+            raise WorkflowError(fetching.how_to_get(missing, MIRROR_COMMAND))
+    return []
+
+
 def published_digest(network):
     """A function that gives the sha256 of a scoring network's published file."""
 
@@ -162,7 +190,19 @@ def dataset_source():
     """Captions as published, or the annotations that they are sampled from."""
     if DATASET == embedded.DATASET:
         return f"resources/{DATASET}/annotations.json"
-    return f"resources/{DATASET}/captions_source.tsv"
+    return f"resources/{DATASET}/{datasets.CAPTION_SOURCES[CONFIG['captions']]}"
+
+
+def captions_digest():
+    """The sha256 that captions sampled from published annotations must have."""
+    if DATASET == embedded.DATASET or CONFIG["captions"] != "annotations":
+        return None
+    published = SOURCES[f"{DATASET}/captions_source.tsv"]
+    if published.algorithm != "sha256":
+        raise WorkflowError(
+            f"captions: annotations needs the sha256 of {published.name} in {CONFIG['sources']}"
+        )
+    return published.digest
 
 
 def weight_files(dtype):
@@ -214,7 +254,33 @@ def reference_statistics():
     reference = SCORES["reference"]
     if "statistics" in reference:
         return f"resources/{reference['statistics']}"
-    return f"resources/{reference['images']}/statistics.{SCORES['inception']}.npz"
+    return reference_file(f"statistics.{SCORES['inception']}.npz")
+
+
+def reference_file(name):
+    """A file of the image set that the configuration names as reference."""
+    label = image_sets.find_set(SCORES["reference"]["images"], KNOWN_SETS).label
+    return f"resources/reference/{label}/{name}"
+
+
+def reference_images(wildcards):
+    """The folder or archive of an image set."""
+    return str(REFERENCE_SETS[wildcards.images])
+
+
+def reference_folder_state(wildcards):
+    """What a folder of images holds, which its own time does not tell."""
+    return image_sets.folder_state(REFERENCE_SETS[wildcards.images])
+
+
+def reference_features(wildcards):
+    """Features of all parts of an image set, in order."""
+    return expand(
+        "resources/reference/{images}/features.{network}/{part}.npz",
+        images=wildcards.images,
+        network=wildcards.network,
+        part=image_sets.part_names(SCORES["reference"].get("shards", 1)),
+    )
 
 
 def published_inputs():
@@ -231,6 +297,8 @@ def input_files():
     for variant in CONFIG["variants"].values():
         files += weight_files(variant["dtype"])
     files += [reference_statistics(), f"resources/{DATASET}/tokens.{MODEL}.npz"]
+    if "images" in SCORES["reference"]:
+        files.append(reference_file("images.json"))
     for name in (SCORES["inception"], SCORES["clip"]):
         files.append(network_folder(name)[0])
     return sorted({*files, *published_inputs()})
@@ -266,6 +334,30 @@ def variant_threads(wildcards):
     """Threads of a variant's jobs."""
     variant = variant_settings(wildcards)
     return device_threads(variant["device"], variant["threads"])
+
+
+def check_disk():
+    """Say what this run will write at most; refuse what cannot work before the first job."""
+    from t2i import forecast
+    from t2i.disk import DiskFullError
+
+    if workflow.touch:
+        return
+    jobs = [
+        forecast.planned_job(
+            job.rule.name, dict(job.wildcards.items()), job.output, SOURCES
+        )
+        for job in workflow.dag.needrun_jobs()
+        if job.output
+    ]
+    if not jobs:
+        return
+    try:
+        forecast.check_weights(jobs, Path("results", RUN))
+        print(forecast.checked_forecast(jobs, CONFIG, SOURCES), file=sys.stderr)
+    except (DiskFullError, forecast.WeightsRemovedError) as error:
+        logger.error(str(error))  # an exception would come with places in this file
+        sys.exit(1)
 
 
 def print_failures(snakemake_logs):

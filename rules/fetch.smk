@@ -1,14 +1,15 @@
 """Inputs: published ones are fetched and verified, the embedded ones are made here.
 
 CONSUMES config/sources.yaml, config/models
-PRODUCES resources/{dataset}/, resources/{model}/, resources/{network}/
+PRODUCES resources/{dataset}/, resources/{model}/, resources/{network}/, on demand
+  resources/{dataset}/images.tar
 """
 
 
 rule fetch_source:
     """Bring one input of the table here and check its size and digest."""
     input:
-        [],
+        all_at_hand_offline,
     output:
         "resources/{source}",
     log:
@@ -17,7 +18,6 @@ rule fetch_source:
         "benchmarks/resources/fetch_source/{source}.tsv"
     wildcard_constraints:
         source="|".join(map(re.escape, SOURCES)),
-    retries: 2
     conda:
         "../envs/host.yaml"
     container:
@@ -29,6 +29,31 @@ rule fetch_source:
         digest=source_digest,
     script:
         "../scripts/fetch_source.py"
+
+
+# No digest of its code: an edit of it brings no other pictures.
+rule fetch_images:
+    """Fetch the pictures of a published data set's captions, and record their sha256."""
+    input:
+        "resources/{dataset}/captions.tsv",
+    output:
+        images="resources/{dataset}/images.tar",
+        digests="resources/{dataset}/images.sha256",
+    log:
+        "logs/resources/fetch_images/{dataset}.log",
+    benchmark:
+        "benchmarks/resources/fetch_images/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=f"(?!{embedded.DATASET}/)[a-z0-9][a-z0-9._-]*",
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="12h",
+    script:
+        "../scripts/fetch_images.py"
 
 
 rule draw_pictures:

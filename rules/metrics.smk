@@ -1,6 +1,6 @@
 """Metrics: features of each shard, reduced to FID and CLIP of a variant.
 
-CONSUMES shards, captions, scoring networks, reference statistics or pictures
+CONSUMES shards, captions, scoring networks, reference statistics
 PRODUCES results/{run}/{variant}/features/, metrics.json; results/{run}/comparison.json
 """
 
@@ -26,7 +26,7 @@ rule extract_features:
     threads: device_threads(CONFIG["device"], SCORES["threads"])
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
+        mem_mb=4000 + 40 * SCORES["batch_size"],
         runtime="1h",
     params:
         device=CONFIG["device"],
@@ -35,35 +35,6 @@ rule extract_features:
         code=code("extract_features"),
     script:
         "../scripts/extract_features.py"
-
-
-rule compute_reference_statistics:
-    """Mean and covariance of the Inception features of real pictures."""
-    input:
-        images="resources/{dataset}/images.tar",
-        inception=network_files,
-    output:
-        "resources/{dataset}/statistics.{network}.npz",
-    log:
-        "logs/resources/compute_reference_statistics/{dataset}.{network}.log",
-    benchmark:
-        "benchmarks/resources/compute_reference_statistics/{dataset}.{network}.tsv"
-    conda:
-        "../envs/torch.yaml"
-    container:
-        IMAGES["torch"]
-    threads: device_threads(CONFIG["device"], SCORES["threads"])
-    resources:
-        gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
-        runtime="1h",
-    params:
-        device=CONFIG["device"],
-        threads=SCORES["threads"],
-        batch_size=SCORES["batch_size"],
-        code=code("compute_reference_statistics"),
-    script:
-        "../scripts/compute_reference_statistics.py"
 
 
 rule reduce_metrics:

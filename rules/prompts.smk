@@ -1,7 +1,8 @@
 """Prompts: the data set's captions and their token ids, always of the whole data set.
 
 CONSUMES captions as published or annotations, CLIP's byte-pair merges
-PRODUCES resources/{dataset}/captions.tsv, resources/{dataset}/tokens.{model}.npz
+PRODUCES resources/{dataset}/captions.tsv, resources/{dataset}/tokens.{model}.npz, on demand
+  resources/{dataset}/calibration_captions.tsv
 """
 
 
@@ -23,9 +24,34 @@ rule sample_captions:
         mem_mb=2000,
         runtime="10m",
     params:
+        sha256=captions_digest(),
         code=code("sample_captions"),
     script:
         "../scripts/sample_captions.py"
+
+
+rule sample_calibration_captions:
+    """Choose the captions that quantised models are calibrated with, by their published ids."""
+    input:
+        annotations=f"resources/{DATASET}/annotations_trainval2014.zip",
+        ids=f"resources/{DATASET}/coco_cal_captions_list.txt",
+    output:
+        f"resources/{DATASET}/calibration_captions.tsv",
+    log:
+        f"logs/resources/sample_calibration_captions/{DATASET}.log",
+    benchmark:
+        f"benchmarks/resources/sample_calibration_captions/{DATASET}.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        code=code("sample_calibration_captions"),
+    script:
+        "../scripts/sample_calibration_captions.py"
 
 
 rule build_tokenizer:

@@ -1,23 +1,18 @@
-"""Mean and covariance of the Inception features of real pictures."""
+"""Mean and covariance of the Inception features of a reference set."""
 
 from pathlib import Path
 
-from t2i.devices import exact_float32, use_device
+from t2i.devices import limit_threads
 from t2i.logs import job_log
 
-with (
-    job_log(snakemake.log[0]),
-    use_device(snakemake.params.device, snakemake.params.threads) as device,
-):
-    exact_float32()
-    import numpy as np
+limit_threads(1)  # sums of another number of threads differ in their last bits
 
-    from t2i.archive import read_images
+with job_log(snakemake.log[0]):
     from t2i.fid import moments, write_moments
-    from t2i.inception import image_features, load_inception
+    from t2i.image_sets import read_list
+    from t2i.reference import gather, read_part
 
-    images = np.stack([pixels for _, pixels in read_images(Path(snakemake.input.images))])
-    network = load_inception(Path(snakemake.input.inception[0]), device)
-    features = image_features(network, images, snakemake.params.batch_size)
+    listed = read_list(Path(snakemake.input.listed))
+    features = gather((read_part(Path(path)) for path in snakemake.input.features), listed)
     write_moments(Path(snakemake.output[0]), moments(features))
-    print(f"statistics of {len(images)} pictures")
+    print(f"statistics of {len(listed)} images")

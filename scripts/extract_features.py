@@ -10,9 +10,7 @@ with (
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     exact_float32()
-    import numpy as np
-
-    from t2i.archive import read_shard
+    from t2i.archive import read_manifest, read_shard
     from t2i.captions import read_captions
     from t2i.clip import load_clip
     from t2i.features import write_features
@@ -20,11 +18,10 @@ with (
     from t2i.scoring import score_shard
 
     captions = [row.caption for row in read_captions(Path(snakemake.input.captions))]
-    shard = read_shard(Path(snakemake.input.images), Path(snakemake.input.manifest))
-    samples, images = zip(*shard, strict=True)
+    tar, manifest = Path(snakemake.input.images), Path(snakemake.input.manifest)
     features = score_shard(
-        list(samples),
-        np.stack(images),
+        read_manifest(manifest)["samples"],
+        (pixels for _, pixels in read_shard(tar, manifest)),
         captions,
         load_inception(Path(snakemake.input.inception[0]), device),
         load_clip(Path(snakemake.input.clip[0]).parent, device),

@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-from pycocotools.coco import COCO
-
-from t2i.captions import format_captions, read_captions, sample_captions
+from t2i.annotations import VALIDATION, read_annotations
+from t2i.captions import format_captions, read_captions, sample_captions, verify_captions
 from t2i.files import write_text
 from t2i.logs import job_log
 
 with job_log(snakemake.log[0]):
     source = Path(snakemake.input[0])
-    if source.suffix == ".json":
-        coco = COCO(source)
-        captions = sample_captions(coco.dataset["annotations"], coco.dataset["images"])
-    else:
+    if source.suffix == ".tsv":
         captions = read_captions(source)
-    write_text(Path(snakemake.output[0]), format_captions(captions))
+    else:
+        member = VALIDATION if source.suffix == ".zip" else None
+        captions = sample_captions(**read_annotations(source, member))
+    text = format_captions(captions)
+    if snakemake.params.sha256 is not None:
+        verify_captions(text, snakemake.params.sha256)
+    write_text(Path(snakemake.output[0]), text)
     print(f"{len(captions)} captions from {source}")

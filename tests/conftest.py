@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["micro_model", "workflow_run"]
+pytest_plugins = ["fetch_fixtures", "micro_model", "workflow_run"]
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -178,7 +178,7 @@ def test_features_depend_on_neither_generation_nor_presentation():
 
 def test_fetching_depends_on_nothing_that_computes():
     modules = library_modules("fetch_source")
-    assert modules.isdisjoint({"engine", "sampling", "devices", "archive", "config"})
+    assert modules.isdisjoint({"engine", "sampling", "devices", "scoring", "config"})
 
 
 @pytest.mark.parametrize("script", ["convert_clip", "convert_inception"])

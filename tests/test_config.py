@@ -133,7 +133,27 @@ def test_null_takes_a_value_back():
             {"variants.fp32.batchsize": 2},
             "variants.fp32.batchsize: unknown key...mean 'batch_size'?",
         ),
-        ({"scores.reference.statistics": "x"}, "scores.reference: got ...at most 1 entry"),
+        (
+            {"scores.reference.statistics": "x"},
+            "scores.reference: got ...expected exactly one of statistics and images",
+        ),
+        (
+            {"scores.reference": {"statistics": "coco2014/val2014.npz", "shards": 2}},
+            "scores.reference: got ...expected images beside shards",
+        ),
+        ({"scores.reference.shards": 0}, "scores.reference.shards: got 0; expected at least 1"),
+        (
+            {"scores.reference.images": "picture"},
+            "scores.reference.images: got 'picture'; known are pictures, coco2014/...'pictures'?",
+        ),
+        (
+            {"scores.reference.images": "coco2014/val2041.zip"},
+            "scores.reference.images: got ...no folder, .zip or .tar...'coco2014/val2014.zip'?",
+        ),
+        ({"scores.reference.images": ""}, "scores.reference.images: got ''; expected a name"),
+        ({"scores.reference.images": "coco2014"}, "scores.reference.images: got 'coco2014'; known"),
+        ({"scores.reference.images": "{x}"}, "scores.reference.images: got '{x}'; expected a name"),
+        ({"scores.reference.images": "Snakefile"}, "scores.reference.images: got 'Snakefile'"),
         ({"samples": "many"}, "samples: got 'many'; expected a whole number...(Number of samples"),
         ({"samples": True}, "samples: got True; expected a whole number"),
         ({"samples": 64.0}, "samples: got 64.0; expected a whole number"),
@@ -179,7 +199,7 @@ def test_null_takes_a_value_back():
             {"scores.reference": {"statistics": "coco2014/val2041.npz"}},
             "scores.reference.statistics: got ...sources.yaml has ...mean 'coco2014/val2014.npz'?",
         ),
-        ({"scores.reference": {}}, "scores.reference: got {}; expected at least 1 entry"),
+        ({"scores.reference": {}}, "scores.reference: got {}; expected exactly one of"),
         ({"scores.clip": "vit"}, "scores.clip: got 'vit'; allowed are clip-vit-b-32, micro-clip"),
         (
             {"windows": {"samples": 64, "fid": [2, 1], "clip": [1, 1]}},

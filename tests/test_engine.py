@@ -2,20 +2,39 @@
 
 import t2i.compat  # noqa: F401
 
+import json
+import os
+import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
+import peers
 from micro_model import SETTINGS, MicroModel
-from t2i.engine import EngineError, Variant, build_engine, load_engine, verify_engine
+from t2i import disk
+from t2i.engine import (
+    DTYPES,
+    NETWORKS,
+    EngineError,
+    Variant,
+    build_engine,
+    load_engine,
+    verify_engine,
+)
 from t2i.files import read_json
+from t2i.latents import read_latent
+from t2i.sampling import generate
+from t2i.weights import WeightsError
 
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 FP32 = Variant(dtype="fp32", **SETTINGS)
 
 
@@ -24,24 +43,68 @@ def build(micro_model: MicroModel, folder: Path, variant: Variant = FP32) -> dic
     return build_engine(micro_model.model, folder, variant)
 
 
+def settings(config: Any) -> dict[str, object]:
+    """A config without where it was read from."""
+    values = dict(config if isinstance(config, dict) else config.to_dict())
+    values.pop("_name_or_path", None)
+    return values
+
+
+def check_same_pipeline(ours: StableDiffusionXLPipeline, peer: StableDiffusionXLPipeline) -> None:
+    """Every value of every network, buffers outside of files too, and all settings, bit by bit."""
+    assert settings(ours.config) == settings(peer.config)
+    assert ours.components.keys() == peer.components.keys()
+    assert settings(ours.scheduler.config) == settings(peer.scheduler.config)
+    for name in ("tokenizer", "tokenizer_2"):
+        assert getattr(ours, name)("a star").input_ids == getattr(peer, name)("a star").input_ids
+        assert getattr(ours, name).pad_token_id == getattr(peer, name).pad_token_id
+    for name in NETWORKS:
+        network, other = getattr(ours, name), getattr(peer, name)
+        assert type(network) is type(other)
+        assert settings(network.config) == settings(other.config)
+        assert [(key, module.training) for key, module in network.named_modules()] == [
+            (key, False) for key, _ in other.named_modules()
+        ]
+        for kind in ("named_parameters", "named_buffers"):
+            values, expected = dict(getattr(network, kind)()), dict(getattr(other, kind)())
+            assert [*values] == [*expected]
+            for key, value in expected.items():
+                assert values[key].dtype == value.dtype, key
+                assert values[key].device == value.device, key
+                assert values[key].stride() == value.stride(), key
+                assert values[key].requires_grad == value.requires_grad, key
+                assert torch.equal(values[key], value), key
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
-def test_weights_are_those_that_diffusers_loads(
+def test_an_engine_is_what_diffusers_loads(
     micro_model: MicroModel, tmp_path: Path, dtype: str
 ) -> None:
-    torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
     build(micro_model, tmp_path / dtype, replace(FP32, dtype=dtype))
-    pipeline, _ = load_engine(tmp_path / dtype, "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline, _ = load_engine(tmp_path / dtype, "cpu")
     peer = StableDiffusionXLPipeline.from_pretrained(
-        micro_model.model, torch_dtype=torch_dtype, local_files_only=True
+        micro_model.model, dtype=DTYPES[dtype], local_files_only=True, add_watermarker=False
     )
-    for name in NETWORKS:
-        ours = getattr(pipeline, name).state_dict()
-        theirs = getattr(peer, name).state_dict()
-        assert ours.keys() == theirs.keys()
-        for key, value in theirs.items():
-            assert ours[key].dtype == value.dtype, key
-            assert torch.equal(ours[key], value), key
-        assert getattr(pipeline, name).dtype == torch_dtype
+    check_same_pipeline(pipeline, peer)
+    if dtype == "fp32":
+        assert np.array_equal(micro_model.images(pipeline, 2, 2), micro_model.images(peer, 2, 2))
+
+
+def test_an_fp16_engine_decodes_in_fp32(micro_model: MicroModel, tmp_path: Path) -> None:
+    """SDXL's autoencoder overflows in fp16: its config says force_upcast, which diffusers obeys."""
+    build(micro_model, tmp_path / "fp16", replace(FP32, dtype="fp16"))
+    pipeline, _ = load_engine(tmp_path / "fp16", "cpu")
+    seen = []
+    pipeline.vae.decoder.register_forward_pre_hook(
+        lambda decoder, inputs: seen.append((inputs[0].dtype, next(decoder.parameters()).dtype))
+    )
+    latent = read_latent(micro_model.latent, 8)
+    images = generate(pipeline, micro_model.tokens(), range(1), latent, 1, 1, peers.GUIDANCE)
+    assert images.finite.all()
+    assert seen == [(torch.float32, torch.float32)]
+    assert pipeline.vae.dtype == torch.float16
 
 
 def test_published_half_precision_files_are_used_for_fp16_alone(
@@ -95,15 +158,21 @@ def test_identity_is_reproducible_and_names_everything_that_pixels_depend_on(
     assert len(digests) == 1 + len(changes) + 2
 
 
-def damage(path: Path) -> None:
+def damage(path: Path, place: int = -1) -> None:
     data = bytearray(path.read_bytes())
-    data[-1] ^= 1
+    data[place] ^= 1
     path.unlink()  # it may be a link to the model's own file
     path.write_bytes(data)
 
 
 @pytest.mark.parametrize(
-    ("change", "state"), [(damage, "has changed"), (Path.unlink, "is missing")]
+    ("change", "state"),
+    [
+        (damage, "has changed"),
+        (partial(damage, place=0), "has changed"),  # the length of a header
+        (partial(damage, place=9), "has changed"),
+        (Path.unlink, "is missing"),
+    ],
 )
 @pytest.mark.parametrize(
     "name", ["weights/unet/diffusion_pytorch_model.safetensors", "weights/vae/config.json"]
@@ -118,13 +187,125 @@ def test_a_changed_engine_is_refused(
     build(micro_model, tmp_path / "engine")
     verify_engine(tmp_path / "engine")
     change(tmp_path / "engine" / name)
-    with pytest.raises(EngineError, match=f"{name} {state} .* delete .*engine, run again"):
+    with pytest.raises(EngineError, match=f"{name} {state} .* delete .*engine/weights and"):
         load_engine(tmp_path / "engine", "cpu")
 
 
-def test_a_model_without_safetensors_is_refused(micro_model: MicroModel, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="no safetensors weights for fp32"):
-        build_engine(micro_model.model / "tokenizer", tmp_path, FP32)
+def copied(micro_model: MicroModel, folder: Path) -> Path:
+    return Path(shutil.copytree(micro_model.model, folder / "model"))
+
+
+class Canary:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["unet", "vae", "text_encoder", "text_encoder_2"])
+@pytest.mark.parametrize("suffix", ["bin", "pt", "ckpt"])
+def test_pickled_weights_are_refused_by_name_and_never_opened(
+    micro_model: MicroModel, tmp_path: Path, name: str, suffix: str
+) -> None:
+    model, canary = copied(micro_model, tmp_path), tmp_path / "canary"
+    (weights,) = (model / name).glob("*.safetensors")
+    pickled = weights.with_suffix(f".{suffix}")
+    torch.save({"weight": Canary(canary)}, pickled)
+    build_engine(model, made(tmp_path / "both"), FP32)  # safetensors beside it: it is left alone
+    assert not [*(tmp_path / "both").rglob(f"*.{suffix}")]
+    weights.unlink()
+    with pytest.raises(
+        EngineError, match=f"{name}: there are no .* for fp32; {pickled.name} could"
+    ):
+        build_engine(model, made(tmp_path / "alone"), FP32)
+    assert not canary.exists()
+    torch.load(pickled, weights_only=False)
+    assert canary.is_dir()  # so it would have been run
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "differing"),
+    [
+        ({"unet": ["mine", "UNet2DConditionModel2"]}, "unet"),
+        ({"vae": [None, None]}, "vae"),
+        ({"image_encoder": ["transformers", "CLIPVisionModel"]}, "image_encoder"),
+        ({"_class_name": "StableDiffusionPipeline"}, "_class_name"),
+    ],
+)
+def test_another_pipeline_is_refused(
+    micro_model: MicroModel, tmp_path: Path, change: dict[str, object], differing: str
+) -> None:
+    model = copied(micro_model, tmp_path)
+    index = read_json(model / "model_index.json")
+    (model / "model_index.json").write_text(json.dumps({**index, **change}))
+    with pytest.raises(EngineError, match=f"model_index.json: .* differs in {differing}$"):
+        build_engine(model, tmp_path, FP32)
+
+
+def test_weights_in_parts_and_with_the_published_names_load_alike(
+    micro_model: MicroModel, tmp_path: Path
+) -> None:
+    """diffusers cuts files above 10 GB in two; published CLIP text models say text_model."""
+    model = copied(micro_model, tmp_path)
+    micro_model.peer.unet.save_pretrained(tmp_path / "unet", max_shard_size="300KB")
+    (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    parts = [*(tmp_path / "unet").glob("*.safetensors")]
+    assert len(parts) > 1
+    for part in parts:
+        shutil.copy(part, model / "unet")
+    path = model / "text_encoder" / "model.safetensors"
+    save_file({f"text_model.{name}": value for name, value in load_file(path).items()}, path)
+    build_engine(model, made(tmp_path / "engine"), FP32)
+    check_same_pipeline(load_engine(tmp_path / "engine", "cpu")[0], micro_model.peer)
+    shutil.copy(parts[0], model / "unet" / "again.safetensors")
+    build_engine(model, made(tmp_path / "twice"), FP32)
+    with pytest.raises(WeightsError, match=r"\.safetensors: .* is in another file too"):
+        load_engine(tmp_path / "twice", "cpu")
+
+
+def test_a_cast_file_is_that_of_safetensors(micro_model: MicroModel, tmp_path: Path) -> None:
+    build(micro_model, tmp_path / "engine", replace(FP32, dtype="bf16"))
+    name = "unet/diffusion_pytorch_model.safetensors"
+    state = load_file(micro_model.model / name)
+    expected = save({key: value.bfloat16() for key, value in state.items()}, {"format": "pt"})
+    assert (tmp_path / "engine" / "weights" / name).read_bytes() == expected
+
+
+def test_an_engine_that_does_not_fit_the_disk_is_not_begun(
+    micro_model: MicroModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build(micro_model, tmp_path / "built", replace(FP32, dtype="bf16"))
+    written = sum(facts["size"] for facts in built["weights"].values())
+    for dtype, free, fits in (
+        ("bf16", written - 100_000, False),  # headers, of which little is said, are not counted
+        ("bf16", written, True),
+        ("fp32", written // 2, True),  # links to the model's files
+    ):
+        folder = made(tmp_path / f"{dtype}-{fits}")
+        monkeypatch.setattr(disk, "free_bytes", lambda _, free=free: free)
+        variant = replace(FP32, dtype=dtype)
+        if fits:
+            build_engine(micro_model.model, folder, variant)
+            continue
+        with pytest.raises(disk.DiskFullError, match="needs .* free"):
+            build_engine(micro_model.model, folder, variant)
+        assert not [*folder.iterdir()]
+
+
+def test_an_edited_manifest_is_refused(micro_model: MicroModel, tmp_path: Path) -> None:
+    build(micro_model, tmp_path / "engine")
+    path = tmp_path / "engine" / "engine.json"
+    path.write_text(path.read_text().replace('"batch_size": 4', '"batch_size": 2'))
+    with pytest.raises(EngineError, match=r"engine\.json has changed"):
+        load_engine(tmp_path / "engine", "cpu")
 
 
 def patched(micro_model: MicroModel, folder: Path, text: str) -> Path:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import save_file
 
 import peers
 from micro_model import MicroModel
-from t2i import devices, latents, sampling, scoring
+from t2i import devices, latents, sampling, scoring, weights
 from t2i.archive import Sample, pixel_digest
 from t2i.clip import load_clip
 from t2i.engine import Variant, build_engine, load_engine
 from t2i.inception import load_inception
+from test_engine import check_same_pipeline
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,6 +39,28 @@ def images(request, micro_model: MicroModel, tmp_path_factory):
         return sampling.generate(pipeline, prompts, indices, latent, *sampler).pixels
 
     return generate, pipeline
+
+
+def test_an_engine_is_what_diffusers_loads(images, micro_model: MicroModel) -> None:
+    _, pipeline = images
+    peer = StableDiffusionXLPipeline.from_pretrained(
+        micro_model.model, dtype=pipeline.unet.dtype, local_files_only=True, add_watermarker=False
+    )
+    check_same_pipeline(pipeline, peer.to("cuda"))
+
+
+def test_every_piece_reaches_its_place(tmp_path, monkeypatch) -> None:
+    """Many small pieces from many threads, of tensors of all sizes, through page-locked memory."""
+    monkeypatch.setattr(weights, "PIECE", 1000)
+    generator = torch.Generator().manual_seed(3)
+    tensors = {str(n): torch.randn(n * n, generator=generator) for n in range(120)}
+    path = tmp_path / "some.safetensors"
+    save_file(tensors, path)
+    loaded, digests = weights.load_files([path], "cuda")
+    assert digests == weights.digest_files([path])
+    for name, value in loaded[path].items():
+        assert value.device.type == "cuda"
+        assert torch.equal(value.cpu(), tensors[name]), name
 
 
 def test_a_pixel_depends_on_the_sample_alone(images) -> None:

@@ -258,3 +258,41 @@ def test_conversion_checks_the_published_digest_again(tmp_path, monkeypatch, cap
         runpy.run_path(str(script), init_globals={"snakemake": snakemake})
     assert not converted.exists()
     assert f"expected sha256 {digest}, got " in capfd.readouterr().err
+
+
+class Scripted(nn.Module):
+    """A TorchScript module that writes a file when it is opened."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        self.path, self.training = state
+        torch.save(torch.zeros(1), self.path)
+
+
+def test_an_archive_with_another_digest_is_never_opened(tmp_path, monkeypatch, capfd):
+    """TorchScript archives run code of their own when they are opened, so they are not."""
+    monkeypatch.chdir(tmp_path)
+    canary, archive = tmp_path / "canary", tmp_path / "ViT-B-32.pt"
+    torch.jit.script(Scripted(str(canary))).save(str(archive))
+    snakemake = SimpleNamespace(
+        input=[str(archive)],
+        output=[str(tmp_path / "model.safetensors")],
+        params=SimpleNamespace(sha256="0" * 64),
+        log=[str(tmp_path / "convert.log")],
+    )
+    script = Path(__file__).parents[1] / "scripts" / "convert_clip.py"
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+    assert f"expected sha256 {'0' * 64}, got {sha256_file(archive)}" in capfd.readouterr().err
+    assert not canary.exists()
+    assert not Path(snakemake.output[0]).exists()
+    torch.jit.load(str(archive))
+    assert canary.is_file()  # so it would have been run

@@ -1,15 +1,19 @@
 """The official configuration: what it plans, and its data walked by a micro model."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 
-from t2i.sources import file_digest
+from stand_ins import served, write_stand_ins
+from t2i.files import file_digest
 from workflow_run import (
     CONFIGS,
     PROJECT,
     Workplace,
+    copy_project,
     copy_run,
     cut_off,
     of_rule,
@@ -61,27 +65,59 @@ def test_fetch_alone_brings_all_published_inputs(official):
     assert jobs == {f"fetch_source {name}" for name in INPUTS}
 
 
+@pytest.fixture(scope="module")
+def mirror(shared_data, tmp_path_factory):
+    """A mirror with the real data and stand-ins for the weights, and its table of inputs."""
+    folder = tmp_path_factory.mktemp("mirror")
+    write_stand_ins(folder, shared_data)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.shared
-def test_official_data_runs_through_to_the_report(official, shared_data):
-    place = Workplace(official.folder, (MLPERF, CONFIGS / "official.yaml"))
-    place.snakemake(overlay={"mirror": str(shared_data)})
+def test_offline_lists_exactly_what_is_missing(mirror, tmp_path):
+    place = Workplace(copy_project(tmp_path / "project"), (MLPERF,))
+    less = tmp_path / "mirror"
+    shutil.copytree(mirror, less, copy_function=os.link)
+    missing = {"coco2014/latents.npy", "sdxl-base-1.0/vae/diffusion_pytorch_model.fp16.safetensors"}
+    for name in missing:
+        (less / name).unlink()
+    overlay = {"mirror": str(less), "sources": str(less / "sources.yaml"), "offline": True}
+    answer = place.snakemake(overlay=overlay, succeeds=False)
+    assert "2 of the inputs cannot be had" in answer
+    listed = {name for name in INPUTS if f"  {name} (" in answer}
+    assert listed == missing
+    assert {name for name in INPUTS if f"mirror/{name} http" in answer} == missing
+    assert "snakemake mirror" in answer
+    assert not (place.folder / "resources").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_official_configuration_walks_from_fetch_to_report(mirror, tmp_path):
+    """Over HTTP, from a mirror on this host."""
+    place = Workplace(copy_project(tmp_path / "project"), (MLPERF, CONFIGS / "official.yaml"))
+    with served(mirror) as address:
+        place.snakemake(
+            overlay={"mirror": address, "sources": str(mirror / "sources.yaml")}, no_proxy="*"
+        )
     dataset, results = place.folder / "resources/coco2014", place.folder / "results/official"
 
-    published = (shared_data / "coco2014/captions_source.tsv").read_bytes()
+    published = (mirror / "coco2014/captions_source.tsv").read_bytes()
     assert (dataset / "captions.tsv").read_bytes() == published
     assert file_digest(dataset / "latents.npy", "sha256") == (
         "78cac10a20ea287f88b5851382e21504a755338d3f8ba8ffd2bcf9e9bf2404f9"
     )
-    with np.load(dataset / "tokens.micro-sdxl.npz", allow_pickle=False) as tokens:
+    with np.load(dataset / "tokens.sdxl-base-1.0.npz", allow_pickle=False) as tokens:
         assert {len(tokens[name]) for name in tokens.files if tokens[name].ndim == 2} == {5000}
 
     report = json.loads((results / "report.json").read_text())
     reasons = [entry["reason"] for entry in report["not_comparable"]]
     assert any("compliance samples lie beyond the 4 samples" in reason for reason in reasons)
     assert "compliance samples lie beyond" in (results / "report.html").read_text()
-    compliance = json.loads((results / "fp32/compliance.json").read_text())
+    compliance = json.loads((results / "fp16/compliance.json").read_text())
     verdicts = {check["id"]: check["verdict"] for check in compliance["checks"]}
-    assert verdicts["inputs.coco2014/latents.npy"] == "pass"
+    inputs = {name: verdicts[f"inputs.{name}"] for name in INPUTS}
+    assert set(inputs.values()) == {"pass"}
     assert verdicts["accuracy.fid"] == "not applicable"
     assert compliance["division"] == "open"

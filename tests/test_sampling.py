@@ -2,8 +2,10 @@
 
 import t2i.compat  # noqa: F401
 
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from diffusers import StableDiffusionXLPipeline
 
 import peers
 from micro_model import MicroModel
-from t2i import latents, sampling
+from t2i import compliance, latents, sampling
+from t2i.archive import add_sample
+from t2i.features import Features
+from t2i.metrics import finite_images
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -129,6 +134,52 @@ def test_a_non_finite_image_is_said_to_be_so() -> None:
     assert images.pixels[0].min() == images.pixels[0].max() == 128
     assert images.pixels[1, 3, 3, 2] == 0
     assert images.pixels[2, 0, 0, 0] == 255
+
+
+def test_unsound_images_are_named_in_the_log_and_fail_the_verdict(
+    micro_model: MicroModel, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    """From the decoder through the shards' samples to the checks; 7 only fills a short batch."""
+    decode = micro_model.pipeline.vae.decode
+
+    def spoiled(*args: object, **kwargs: object) -> tuple[torch.Tensor]:
+        images = decode(*args, **kwargs)[0]
+        images[1, 0, 0, 0] = torch.nan
+        images[3] = -1
+        return (images,)
+
+    monkeypatch.setattr(micro_model.pipeline.vae, "decode", spoiled)
+    latent, prompts = latents.read_latent(micro_model.latent, 8), micro_model.tokens()
+    samples, images = [], []
+    for indices in (range(0, 4), range(4, 7)):
+        made = sampling.generate(micro_model.pipeline, prompts, indices, latent, 4, 1, 8.0)
+        with tarfile.open(tmp_path / f"{indices.start}.tar", "w") as archive:
+            for index, pixels, finite in zip(indices, made.pixels, made.finite, strict=True):
+                samples.append(add_sample(archive, index, 0, pixels, bool(finite)))
+        images += list(made.pixels)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the image of sample 1 had NaN or infinite values; the verdict will fail",
+        "the image of sample 3 is a single colour; the verdict will fail",
+        "the image of sample 5 had NaN or infinite values; the verdict will fail",
+    ]
+    n = len(images)
+    features = Features(
+        index=np.arange(n),
+        inception=np.zeros((n, 1)),
+        clip=np.zeros(n),
+        clip_shifted=np.zeros(n),
+        sha256=np.array([sample.sha256 for sample in samples]),
+        low=np.array([image.min() for image in images]),
+        high=np.array([image.max() for image in images]),
+        size=np.array([image.shape[:2] for image in images]),
+    )
+    manifests = [{"samples": samples[:4]}, {"samples": samples[4:]}]
+    checks = compliance.image_checks(features, finite_images(manifests, n), None)
+    assert compliance.verdict(checks) == compliance.FAIL
+    assert {check.id: check.value for check in checks if check.verdict == compliance.FAIL} == {
+        "images.finite": "2 of 7: samples 1, 5",
+        "images.black": "1 of 7: samples 3",
+    }
 
 
 @pytest.mark.shared

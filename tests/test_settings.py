@@ -86,7 +86,7 @@ def test_readme_has_every_key_with_its_facts():
         "windows.fid": "| list of 2 numbers |  | required | Smallest",
         "mirror": "| text or null |  | `null` | Folder",
         "offline": "| true or false |  | `false` | Never",
-        "scores.reference": "| keys | exactly one key | required | Reference",
+        "scores.reference": "| keys | `statistics` or `images` | required | Reference",
     }
     for key, start in words.items():
         assert by_key[key].startswith(f"| `{key}` {start}"), by_key[key]

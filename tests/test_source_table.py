@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from t2i.sources import file_digest, read_sources
+from t2i.files import file_digest
+from t2i.sources import read_sources
 from t2i.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,13 @@ def test_malformed_entry_is_named(facts, words):
     assert heading == "the table of inputs cannot be used:"
     assert line.startswith("  group/file.bin: ")
     assert words in line
+
+
+def test_token_is_the_name_of_a_variable_not_the_secret():
+    table = {"group": {**GOOD, "token": "HF_TOKEN"}, "other": GOOD}
+    assert [entry.token for entry in read_sources(table).values()] == ["HF_TOKEN", None]
+    with pytest.raises(ValueError, match="group: token is 'hf_abc'; expected a variable's name"):
+        read_sources({"group": {**GOOD, "token": "hf_abc"}})
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x"])
@@ -100,6 +108,9 @@ def published(shared_data):
                 facts[path] = ("git_blob", entry["git_blob"], None)
     for entry in (reference["metrics"]["inception"], reference["metrics"]["clip_vit_b_32_openai"]):
         facts[entry["url"]] = ("sha256", entry["sha256"], entry.get("size"))
+    for address, entry in reference["coco2014"]["files"].items():
+        algorithm = "sha256" if "sha256" in entry else "md5"
+        facts[address.rpartition("/")[2]] = (algorithm, entry[algorithm], None)
     return facts
 
 
@@ -108,7 +119,7 @@ def test_table_agrees_with_the_reference_table(shared_data):
     for group, entry in TABLE.items():
         for file, own in entry["files"].items():
             key = own.get("path", own.get("address", file))
-            if key.startswith("file:"):
+            if key.startswith("file:") or key.endswith("/{path}"):
                 key = file
             algorithm, digest, size = facts[key]
             assert own[algorithm] == digest, f"{group}/{file}"

@@ -1,113 +1,20 @@
-"""An input is the one that the table names, or there is none."""
+"""An input comes from the first place that has it: a mirror, or where the table says it is."""
 
 import hashlib
-import http.server
-import re
+import os
+import resource
 import socket
 import subprocess
-import threading
-import urllib.request
 
 import pytest
 
-from t2i.sources import FetchError, Source, _NoDowngrade, fetch, file_digest
+from fetch_fixtures import LIMITS, NAME, SHA256, SIZE, TOKEN, source
+from misbehaving_server import CONTENT, WRONG
+from t2i.disk import DiskFullError
+from t2i.fetching import FetchError, fetch, missing_offline, part_path
+from t2i.files import file_digest
 
-CONTENT = b"captions of a data set\n" * 1000
-SIZE = len(CONTENT)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-NAME = "data/captions.tsv"
-
-
-def source(address="", size=SIZE, algorithm="sha256", digest=SHA256):
-    """The one input that these tests fetch."""
-    return Source(NAME, address, "CC0", size, algorithm, digest)
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers each path in its own way."""
-
-    def do_GET(self):
-        """Serve the content, or something wrong."""
-        self.server.asked.append(self.path)
-        getattr(self, f"do_{self.path.strip('/').partition('/')[0]}", self.do_missing)()
-
-    def answer(self, status, body=b"", **headers):
-        self.send_response(status)
-        for name, value in {"Content-Length": len(body), **headers}.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_good(self):
-        self.answer(200, CONTENT)
-
-    def do_missing(self):
-        self.answer(404)
-
-    def do_error(self):
-        self.answer(503, Retry_After=1)
-
-    def do_short(self):
-        self.answer(200, CONTENT[:-1])
-
-    def do_long(self):
-        self.answer(200, CONTENT + b"x")
-
-    def do_changed(self):
-        self.answer(200, CONTENT.replace(b"set", b"SET", 1))
-
-    def do_portal(self):
-        self.answer(200, b"<html>Please sign in</html>", Content_Type="text/html")
-
-    def do_cut(self):
-        self.answer(200, CONTENT[:5000], Content_Length=len(CONTENT))
-
-    def do_chunks(self):
-        """Chunked transfer that ends in the middle."""
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.wfile.write(b"1000\r\n" + CONTENT[:100])
-
-    def do_nonsense(self):
-        self.wfile.write(b"this is not HTTP\r\n\r\n")
-
-    def do_moved(self):
-        self.answer(302, Location="/good/x")
-
-    def do_loop(self):
-        self.answer(302, Location="/loop/x")
-
-    def do_toftp(self):
-        self.answer(302, Location="ftp://127.0.0.1/x")
-
-    def do_tofile(self):
-        self.answer(302, Location="file:///etc/hostname")
-
-    def log_message(self, *_):
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def server():
-    """A server on the loopback interface, with the list of paths it was asked for."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.daemon_threads = True
-        running.protocol_version = "HTTP/1.1"
-        running.asked = []
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join(10)
-
-
-@pytest.fixture
-def address(server, monkeypatch):
-    """The server's address, asked without a proxy."""
-    monkeypatch.setenv("no_proxy", "*")
-    server.asked.clear()
-    return f"http://127.0.0.1:{server.server_port}"
+WRONG_SHA256 = hashlib.sha256(WRONG).hexdigest()
 
 
 @pytest.fixture
@@ -119,22 +26,21 @@ def mirror(tmp_path):
     return tmp_path / "mirror"
 
 
-@pytest.fixture
-def destination(tmp_path):
-    return tmp_path / "resources" / NAME
+def get(source, destination, mirror=None, offline=False):
+    return fetch(source, destination, mirror and str(mirror), offline, LIMITS, TOKEN)
 
 
 def refused(source, destination, mirror=None, offline=False):
     """The message of a fetch that must fail and leave nothing."""
     with pytest.raises(FetchError) as caught:
-        fetch(source, destination, mirror, offline)
+        get(source, destination, mirror, offline)
     assert not destination.exists()
-    assert not destination.parent.exists() or not any(destination.parent.iterdir())
+    assert not any(destination.parent.iterdir())
     return str(caught.value)
 
 
-def test_folder_mirror_is_asked_first(mirror, destination, address, server):
-    found = fetch(source(f"{address}/good/x"), destination, str(mirror), False)
+def test_folder_mirror_is_asked_first(mirror, destination, server):
+    found = get(source(f"{server.url}/good/x"), destination, mirror)
     assert destination.read_bytes() == CONTENT
     assert found == f"file:{mirror}/{NAME}"
     assert server.asked == []
@@ -142,109 +48,75 @@ def test_folder_mirror_is_asked_first(mirror, destination, address, server):
 
 @pytest.mark.parametrize("name", ["with space", "a#b", "a?b", "100%", "%41", "ä", "a:b"])
 def test_folder_may_have_any_name(mirror, destination, name):
-    other = mirror.rename(mirror.with_name(name))
-    fetch(source(), destination, str(other), False)
+    get(source(), destination, mirror.rename(mirror.with_name(name)))
     assert destination.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("form", ["file:{}", "file://{}", "file://{}/"])
 def test_mirror_may_be_a_file_address(mirror, destination, form):
-    fetch(source(), destination, form.format(mirror), True)
+    get(source(), destination, form.format(mirror), True)
     assert destination.read_bytes() == CONTENT
 
 
 def test_address_may_be_a_file_relative_to_the_project(mirror, destination, monkeypatch):
     monkeypatch.chdir(mirror)
-    assert fetch(source(f"file:{NAME}"), destination, None, True) == f"file:{NAME}"
+    assert get(source(f"file:{NAME}"), destination, None, True) == f"file:{NAME}"
     assert destination.read_bytes() == CONTENT
 
 
-def test_mirror_may_be_an_address(destination, address, server):
-    fetch(source(), destination, f"{address}/good/", False)
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_mirror_may_be_an_address(destination, server, slash):
+    get(source(), destination, f"{server.url}/good{slash}")
     assert destination.read_bytes() == CONTENT
-    assert server.asked == [f"/good/{NAME}"]
+    assert [asked.path for asked in server.asked] == [f"/good/{NAME}"]
 
 
-@pytest.mark.parametrize("size", [len(CONTENT), None])
-@pytest.mark.parametrize("path", ["good", "moved"])
-def test_published_address_serves(destination, address, path, size):
-    assert fetch(source(f"{address}/{path}/x", size), destination, None, False).endswith("/x")
-    assert destination.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("where", ["folder", "server"])
-def test_what_the_mirror_lacks_comes_from_the_published_address(
-    destination, address, server, where, tmp_path
+@pytest.mark.parametrize(
+    "where", ["empty folder", "status:404", "status:401", "html", "wrong", "hangs_up", "not_http"]
+)
+def test_what_the_mirror_lacks_or_has_wrong_comes_from_the_published_address(
+    destination, server, where, tmp_path
 ):
-    mirror = str(tmp_path / "empty") if where == "folder" else f"{address}/missing"
-    found = fetch(source(f"{address}/good/x"), destination, mirror, False)
-    assert found == f"{address}/good/x"
+    mirror = tmp_path / "none" if where == "empty folder" else f"{server.url}/{where}"
+    address = f"{server.url}/good/x"
+    assert get(source(address), destination, mirror) == address
     assert destination.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(
-    "path, words",
-    [
-        ("missing", "HTTP Error 404"),
-        ("error", "HTTP Error 503"),
-        ("loop", "infinite loop"),
-        ("toftp", "redirects to ftp://127.0.0.1/x, not to http or https; refused"),
-        ("tofile", "file:///etc/hostname"),
-        ("nonsense", "/nonsense/x: "),
-        ("chunks", "/chunks/x: "),
-    ],
-)
-def test_server_that_does_not_serve_is_named(destination, address, path, words):
-    message = refused(source(f"{address}/{path}/x"), destination)
-    assert words in message
-    assert f"{address}/{path}/x" in message
+def test_what_the_mirror_began_the_published_address_ends(destination, server):
+    get(source(f"{server.url}/good/x"), destination, f"{server.url}/drop:half")
+    assert destination.read_bytes() == CONTENT
+    assert server.sent() == SIZE
 
 
 @pytest.mark.parametrize(
-    "path, got",
+    "content, words",
     [
-        ("short", f"got {len(CONTENT) - 1};"),
-        ("long", f"got more than {len(CONTENT)};"),
-        ("cut", "got 5000;"),
-        ("portal", "got 27;"),
+        (WRONG, f"expected sha256 {SHA256}, got {WRONG_SHA256}"),
+        (CONTENT[:-1], f"expected {SIZE} bytes, got {SIZE - 1}"),
+        (CONTENT + b"x", f"expected {SIZE} bytes, got more"),
+        (b"", f"expected {SIZE} bytes, got 0"),
     ],
 )
-def test_wrong_size_is_refused_with_both_sizes(destination, address, path, got):
-    message = refused(source(f"{address}/{path}/x"), destination)
-    assert f"expected {len(CONTENT)} bytes, {got}" in message
-    assert f"{NAME} from {address}/{path}/x" in message
-    assert "nothing was kept" in message
+def test_wrong_file_in_the_mirror_is_named_and_left_alone(mirror, destination, content, words):
+    (mirror / NAME).write_bytes(content)
+    message = refused(source(), destination, mirror)
+    assert f"  file:{mirror}/{NAME}: {words}" in message
+    assert (mirror / NAME).read_bytes() == content
 
 
-@pytest.mark.parametrize("path", ["short", "long", "cut", "portal", "changed"])
-def test_wrong_content_is_refused_by_digest_where_the_size_is_unknown(destination, address, path):
-    message = refused(source(f"{address}/{path}/x", size=None), destination)
-    assert f"expected sha256 {SHA256}, got " in message
+def test_folder_in_the_place_of_the_mirrors_file_is_named(mirror, destination):
+    (mirror / NAME).unlink()
+    (mirror / NAME).mkdir()
+    assert f"file:{mirror}/{NAME}: Is a directory" in refused(source(), destination, mirror)
 
 
-def test_right_length_with_a_wrong_byte_is_refused_with_both_digests(destination, address):
-    wrong = hashlib.sha256(CONTENT.replace(b"set", b"SET", 1)).hexdigest()
-    message = refused(source(f"{address}/changed/x"), destination)
-    assert f"expected sha256 {SHA256}, got {wrong};" in message
-
-
-def test_wrong_file_in_the_mirror_is_refused_not_replaced(mirror, destination, address, server):
-    wrong = CONTENT.replace(b"set", b"SET", 1)
-    (mirror / NAME).write_bytes(wrong)
-    message = refused(source(f"{address}/good/x"), destination, str(mirror))
-    assert f"{NAME} from file:{mirror}/{NAME}" in message
-    assert f"expected sha256 {SHA256}, got {hashlib.sha256(wrong).hexdigest()}" in message
-    assert server.asked == []
-    assert (mirror / NAME).read_bytes() == wrong
-
-
-def test_failed_fetch_leaves_an_earlier_file_alone(destination, address):
-    destination.parent.mkdir(parents=True)
+@pytest.mark.parametrize("path", ["wrong", "drop:half", "status:404"])
+def test_failed_fetch_leaves_an_earlier_file_alone(destination, server, path):
     destination.write_bytes(b"of an earlier run")
     with pytest.raises(FetchError):
-        fetch(source(f"{address}/changed/x"), destination, None, False)
+        get(source(f"{server.url}/{path}/earlier"), destination)
     assert destination.read_bytes() == b"of an earlier run"
-    assert list(destination.parent.iterdir()) == [destination]
 
 
 def test_offline_opens_no_socket(mirror, destination, monkeypatch):
@@ -254,16 +126,29 @@ def test_offline_opens_no_socket(mirror, destination, monkeypatch):
     )
     assert "http://mirror.example.org/data/captions.tsv: not asked" in message
     assert "https://example.org/x: not asked, the configuration says offline" in message
-    fetch(source("https://example.org/x"), destination, str(mirror), True)
+    get(source("https://example.org/x"), destination, mirror, True)
     assert destination.read_bytes() == CONTENT
 
 
-def test_message_says_what_was_tried_and_what_to_do(destination, address, tmp_path):
-    message = refused(source(f"{address}/missing/x"), destination, str(tmp_path / "empty"))
+def test_what_is_missing_offline_is_known_beforehand(mirror, tmp_path):
+    remote, local = source("https://example.org/x"), source(f"file:{mirror}/{NAME}")
+    folder = tmp_path / "resources"
+    assert missing_offline([remote, local], folder, None) == [remote]
+    assert missing_offline([remote], folder, "https://mirror.example.org/") == [remote]
+    assert missing_offline([remote], folder, str(mirror)) == []
+    (mirror / NAME).rename(tmp_path / "kept")
+    assert missing_offline([remote, local], folder, str(mirror)) == [remote, local]
+    (folder / NAME).parent.mkdir(parents=True)
+    (tmp_path / "kept").rename(folder / NAME)
+    assert missing_offline([remote, local], folder, None) == []
+
+
+def test_message_says_what_was_tried_and_what_to_do(destination, server, tmp_path):
+    message = refused(source(f"{server.url}/status:404/x"), destination, tmp_path / "empty")
     lines = message.splitlines()
     assert lines[0] == f"{NAME} could not be had:"
-    assert "No such file" in lines[1]
-    assert "404" in lines[2]
+    assert f"  file:{tmp_path}/empty/{NAME}: No such file" in lines[1]
+    assert f"  {server.url}/status:404/x: it answers 404" in lines[2]
     assert f"sha256 {SHA256}" in lines[3]
     assert f"as {NAME}" in lines[3]
     assert "`mirror`" in lines[3]
@@ -279,35 +164,99 @@ def test_unknown_kind_of_address_is_refused(destination, address):
     assert f"{address}: expected an address that begins with file:, http: or https:" in message
 
 
-@pytest.mark.parametrize("target", ["http://b.example/x", "ftp://b.example/x", "file:///etc/x"])
-def test_https_is_never_left(target):
-    request = urllib.request.Request("https://a.example/x")
-    with pytest.raises(FetchError, match=re.escape(f"redirects to {target}, not to https")):
-        _NoDowngrade().redirect_request(request, None, 302, "Found", {}, target)
+@pytest.mark.parametrize("address", ["http://[::1/x", "http://127.0.0.1:99999/x", "http:///x"])
+def test_address_that_is_none_is_refused(destination, address):
+    assert f"{address}: " in refused(source(address), destination)
 
 
-@pytest.mark.parametrize("start", ["http", "https"])
-def test_redirect_to_https_is_followed(start):
-    request = urllib.request.Request(f"{start}://a.example/x")
-    followed = _NoDowngrade().redirect_request(
-        request, None, 302, "Found", {}, "https://b.example/y"
-    )
-    assert followed.full_url == "https://b.example/y"
+def test_host_that_does_not_answer_is_named(destination):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/x"
+        assert f"{address}: no connection, 3 times in a row" in refused(
+            source(address), destination
+        )
 
 
-@pytest.mark.parametrize("size", [len(CONTENT), None])
+@pytest.mark.parametrize("size", [SIZE, None])
 def test_git_digest_is_gits_own(mirror, destination, size):
     git = subprocess.run(
         ["git", "hash-object", str(mirror / NAME)], capture_output=True, text=True, check=True
     ).stdout.strip()
     assert file_digest(mirror / NAME, "git_blob") == git
-    fetch(source(size=size, algorithm="git_blob", digest=git), destination, str(mirror), True)
     wrong = source(size=size, algorithm="git_blob", digest="0" * 40)
-    message = refused(wrong, destination.parent / "new" / "x", str(mirror))
+    message = refused(wrong, destination, mirror)
     assert f"expected git_blob {'0' * 40}, got {git}" in message
-
-
-def test_md5_is_understood(mirror, destination):
-    digest = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
-    fetch(source(algorithm="md5", digest=digest), destination, str(mirror), True)
+    get(source(size=size, algorithm="git_blob", digest=git), destination, mirror)
     assert destination.read_bytes() == CONTENT
+
+
+def test_md5_is_md5sums(mirror, destination):
+    peer = subprocess.run(
+        ["md5sum", str(mirror / NAME)], capture_output=True, text=True, check=True
+    ).stdout
+    get(source(algorithm="md5", digest=peer[:32]), destination, mirror)
+    assert destination.read_bytes() == CONTENT
+
+
+def test_part_that_is_a_link_is_not_written_through(server, destination, tmp_path):
+    victim = tmp_path / "precious"
+    victim.write_bytes(b"precious")
+    part_path(destination, source()).symlink_to(victim)
+    with pytest.raises((FetchError, OSError), match=r"\.captions\.tsv\.[0-9a-f]{12}\.part"):
+        get(source(f"{server.url}/good/x"), destination)
+    assert victim.read_bytes() == b"precious"
+    assert not destination.exists()
+
+
+def test_folder_in_the_place_of_the_part_or_the_file_is_named(server, destination):
+    part = part_path(destination, source())
+    for path in (part, destination):
+        path.mkdir()
+        with pytest.raises((FetchError, OSError), match=path.name):
+            get(source(f"{server.url}/good/x"), destination)
+        assert path.is_dir()
+        path.rmdir()
+    get(source(f"{server.url}/good/x"), destination)
+    assert destination.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("folder", ["/proc/t2i", "{}/file/below"])
+def test_folder_that_cannot_be_made_is_named(server, tmp_path, folder):
+    (tmp_path / "file").touch()
+    destination = tmp_path.joinpath(folder.format(tmp_path), "x")
+    with pytest.raises((FetchError, OSError), match=str(destination.parent.name)):
+        get(source(f"{server.url}/good/x"), destination)
+    assert server.asked == []
+
+
+def test_folder_that_is_not_writable_is_named(server, destination):
+    if os.geteuid() == 0:
+        pytest.skip("everything is writable for root")
+    destination.parent.chmod(0o500)
+    with pytest.raises((FetchError, OSError), match="captions.tsv"):
+        get(source(f"{server.url}/good/x"), destination)
+    destination.parent.chmod(0o700)
+    assert server.asked == []
+
+
+def test_file_that_does_not_fit_is_not_begun(server, destination):
+    with pytest.raises(DiskFullError, match=NAME):
+        get(source(f"{server.url}/good/x", size=10**18), destination)
+    assert server.asked == []
+
+
+def test_disk_that_fills_up_on_the_way_is_an_error_and_the_part_goes_on(server, destination):
+    address = f"{server.url}/good/x"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises((FetchError, OSError), match="File too large"):
+            get(source(address), destination)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not destination.exists()
+    server.asked.clear()
+    get(source(address), destination)
+    assert destination.read_bytes() == CONTENT
+    assert server.sent() == SIZE - 200_000

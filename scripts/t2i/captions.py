@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from dataclasses import astuple, dataclass, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+from t2i.files import sha256_bytes
 
 SEED = 2023
 DATASET_SIZE = 5000
@@ -39,27 +43,54 @@ def sample_captions(
 
     The first caption of every image in the file's order, sorted by caption id, shuffled by pandas
     with seed 2023, the first `count`, sorted by id again. `annotations` need the keys id, image_id
-    and caption, `images` the keys id, height, width, file_name and coco_url.
+    and caption, `images` the keys id, height, width, file_name and coco_url; a caption whose image
+    is not among them is left out.
     Steps: mlcommons/inference, text_to_image/tools/coco.py.
     """
     import pandas as pd
 
-    table = pd.DataFrame(annotations)[["id", "image_id", "caption"]]
+    table = pd.DataFrame(annotations)[["id", "image_id"]]
     table = table.drop_duplicates(subset="image_id", keep="first").sort_values("id")
     table = table.sample(frac=1, random_state=SEED).head(count)
-    table["caption"] = table["caption"].str.strip().str.replace("\n", "", regex=False)
-    pictures = pd.DataFrame(images)[["id", "height", "width", "file_name", "coco_url"]]
-    table = table.merge(pictures.rename(columns={"id": "image_id"}), on="image_id", how="inner")
-    rows = table.sort_values("id")[list(COLUMNS)].itertuples(index=False)
-    return [_caption(list(row), f"annotation {row[0]}") for row in rows]
+    return _rows([annotations[row] for row in table.index], images)
 
 
-def _caption(values: list[Any], where: str) -> Caption:
+def calibration_captions(
+    annotations: list[dict[str, Any]], images: list[dict[str, Any]], ids: list[int]
+) -> list[Caption]:
+    """The captions with the given ids, sorted by id, cleaned as those of `sample_captions`.
+
+    Raises ValueError that names the ids which have no annotation, or none with an image.
+    """
+    wanted = set(ids)
+    rows = _rows([entry for entry in annotations if entry["id"] in wanted], images)
+    missing = sorted(wanted - {row.id for row in rows})
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} calibration captions are not among the annotations "
+            f"and their images: {', '.join(map(str, missing))}"
+        )
+    return rows
+
+
+def _rows(annotations: list[dict[str, Any]], images: list[dict[str, Any]]) -> list[Caption]:
+    """Captions without line breaks and outer white space, beside their images, sorted by id."""
+    facts = {image["id"]: image for image in images}
+    rows = []
+    for entry in sorted(annotations, key=itemgetter("id")):
+        if (image := facts.get(entry["image_id"])) is not None:
+            text = entry["caption"].replace("\n", "").strip()
+            names = ("height", "width", "file_name", "coco_url")
+            rows.append(
+                Caption(entry["id"], entry["image_id"], text, *(image[name] for name in names))
+            )
+    return rows
+
+
+def _caption(values: list[str], where: str) -> Caption:
     identifier, image, text, height, width, file_name, url = values
     try:
-        return Caption(
-            int(identifier), int(image), str(text), int(height), int(width), file_name, url
-        )
+        return Caption(int(identifier), int(image), text, int(height), int(width), file_name, url)
     except ValueError as error:
         raise ValueError(
             f"{where}: id, image_id, height and width must be whole numbers"
@@ -99,15 +130,25 @@ def format_captions(captions: list[Caption]) -> str:
     return buffer.getvalue()
 
 
-def read_sample_ids(path: Path) -> list[int]:
-    """The sample indices of the compliance images, in the file's order.
+def verify_captions(text: str, digest: str) -> None:
+    """Raise ValueError, which names both digests, unless a captions.tsv has the hex sha256."""
+    found = sha256_bytes(text.encode())
+    if found != digest:
+        raise ValueError(
+            f"the captions sampled from the annotations have sha256 {found}, the published ones "
+            f"{digest}; set `captions: published` to take those, or correct the table of inputs"
+        )
 
-    Raises ValueError when a line is no index or an index stands twice.
+
+def read_sample_ids(path: Path, what: str = "a sample index") -> list[int]:
+    """Indices of the compliance images, or other ids, one in each line, in the file's order.
+
+    `what` is the word for one of them. Raises ValueError when a line is none or stands twice.
     """
     lines = path.read_text(encoding="utf-8").split()
-    if not all(line.isdecimal() for line in lines):
-        raise ValueError(f"{path}: every line must be a sample index, got {lines}")
+    if wrong := [line for line in lines if not line.isdecimal()]:
+        raise ValueError(f"{path}: every line must be {what}, got {wrong}")
     ids = [int(line) for line in lines]
-    if len(set(ids)) != len(ids):
-        raise ValueError(f"{path}: an index stands twice in {ids}")
+    if twice := sorted(number for number, count in Counter(ids).items() if count > 1):
+        raise ValueError(f"{path}: {what} stands twice: {', '.join(map(str, twice))}")
     return ids

@@ -15,10 +15,9 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from t2i import embedded
-from t2i.datasets import CAPTIONS
-from t2i.yaml_files import ConfigError
-
-Config = dict[str, Any]
+from t2i.datasets import CAPTIONS, dataset_files
+from t2i.image_sets import find_set, known_sets
+from t2i.yaml_files import Config, ConfigError
 
 CLOSED_STATISTICS = "coco2014/val2014.npz"
 CLOSED = {
@@ -212,12 +211,17 @@ def _limits(error: ValidationError) -> str:
         "minItems": "expected {} items",
         "maxItems": "expected {} items",
         "minProperties": "expected at least {} entry",
-        "maxProperties": "expected at most {} entry",
+        "oneOf": "expected exactly one of {}",
+        "dependentRequired": "expected {}",
     }.get(str(error.validator), "expected " + str(error.validator) + " {}")
     wanted = error.validator_value
     if error.validator == "type":
         names = wanted if isinstance(wanted, list) else [wanted]
         wanted = " or ".join(TYPES[name] for name in names if name != "null")
+    elif error.validator == "oneOf":
+        wanted = " and ".join(option["required"][0] for option in wanted)
+    elif error.validator == "dependentRequired":
+        wanted = ", ".join(f"{', '.join(needed)} beside {key}" for key, needed in wanted.items())
     return f"{error.instance!r}; {expected.format(wanted)}"
 
 
@@ -239,13 +243,24 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
         if value is not None and value not in known:
             hint = _nearest(value, known)
             yield f"  {key}: got {value!r}; known are {', '.join(known)}{hint}"
+    dataset = sources.get(str(config.get("dataset")), {"files": dataset_files("published")})
+    for file in dataset_files(config.get("captions", "published")):
+        if file not in dataset["files"]:
+            yield f"  dataset: got {config['dataset']!r}; {config['sources']} has no {file} of it"
+    inputs = [f"{name}/{file}" for name, group in sources.items() for file in group["files"]]
     statistics = _at(config, "scores.reference.statistics")
-    known = [f"{name}/{file}" for name, group in sources.items() for file in group["files"]]
-    known = [path for path in known if path.endswith(".npz")]
+    known = [name for name in inputs if name.endswith(".npz")]
     if statistics is not None and statistics not in known:
         yield (
             f"  scores.reference.statistics: got {statistics!r}; {config['sources']} has "
             f"{', '.join(known) or 'no npz'}{_nearest(statistics, known)}"
+        )
+    images = _at(config, "scores.reference.images")
+    known = known_sets(config.get("dataset", embedded.DATASET), inputs)
+    if images is not None and find_set(images, known) is None:
+        yield (
+            f"  scores.reference.images: got {images!r}; known are {', '.join(known)}, and "
+            f"there is no folder, .zip or .tar of that path{_nearest(images, known)}"
         )
     for name, variant in config.get("variants", {}).items():
         path = variant.get("patch", "").rpartition(":")[0]

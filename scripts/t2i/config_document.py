@@ -162,7 +162,8 @@ def _allowed(facts: dict[str, Any]) -> str:
         return f"{facts['minimum']} to {facts['maximum']}"
     if "minimum" in facts:
         return f"{facts['minimum']} or more"
-    return "exactly one key" if facts.get("maxProperties") == 1 else ""
+    names = (f"`{option['required'][0]}`" for option in facts.get("oneOf", []))
+    return " or ".join(names)
 
 
 def _default(key: str, facts: dict[str, Any], parent: dict[str, Any]) -> str:

@@ -35,12 +35,28 @@ def verify_sha256(path: Path, digest: str) -> None:
         )
 
 
+def new_digest(algorithm: str | None, size: int | None) -> Any:
+    """A hash object for an algorithm of the table of inputs; git_blob needs the file's size."""
+    if algorithm == "git_blob":
+        return hashlib.sha1(b"blob %d\0" % (size or 0), usedforsecurity=False)
+    return hashlib.new(algorithm or "sha256", usedforsecurity=algorithm == "sha256")
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Hex digest of a file by an algorithm of the table of inputs."""
+    digest = new_digest(algorithm, path.stat().st_size)
+    with path.open("rb") as handle:
+        while chunk := handle.read(CHUNK):
+            digest.update(chunk)
+    return str(digest.hexdigest())
+
+
 def sha256_json(value: Any) -> str:
     """Hex sha256 of a value's canonical JSON (sorted keys, no spaces)."""
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush a file or a folder's list of names to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -61,9 +77,9 @@ def publish(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        _sync(part)
+        sync(part)
         part.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -83,11 +99,11 @@ def publish_folder(path: Path) -> Iterator[Path]:
     try:
         yield part
         for entry in (part, *part.rglob("*")):
-            _sync(entry)
+            sync(entry)
         if path.exists():
             path.replace(old)
         part.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

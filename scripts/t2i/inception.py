@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import t2i.compat  # noqa: F401
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -60,18 +61,21 @@ def load_inception(weights: Path, device: str) -> nn.Module:
     return network.to(device)
 
 
-def pool3_features(network: nn.Module, images: Tensor) -> Tensor:
-    """Features (n, 2048) float32 of images (n, 3, height, width) uint8 on the network's device.
+def network_input(image: np.ndarray, device: torch.device) -> Tensor:
+    """An image (height, width, 3) uint8 as the network takes it, (1, 3, 299, 299) float32.
 
     Scaled to [0, 1], resized to 299 x 299 bilinearly without antialiasing, scaled to [-1, 1]:
-    pytorch-fid's steps, which are MLPerf's.
+    pytorch-fid's steps, which are MLPerf's. In memory one channel follows the other, as there:
+    with channels last, convolutions add up in another order, and features differ in their last
+    bits.
     """
+    pixels = torch.tensor(image, device=device).permute(2, 0, 1).contiguous()
+    # A GPU would multiply by the inverse of a plain number, which rounds otherwise than division.
+    largest = torch.tensor(255.0, device=device)
     scaled = nn.functional.interpolate(
-        images.float() / 255, size=(SIDE, SIDE), mode="bilinear", align_corners=False
+        pixels[None] / largest, size=(SIDE, SIDE), mode="bilinear", align_corners=False
     )
-    with torch.inference_mode():
-        features: Tensor = network(2 * scaled - 1)
-    return features
+    return 2 * scaled - 1
 
 
 def padded_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -86,12 +90,21 @@ def padded_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.nda
         yield np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]), len(batch)
 
 
-def image_features(network: nn.Module, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Features (n, 2048) float32 of images (n, height, width, 3) uint8 of one size."""
+@torch.inference_mode()
+def feature_batches(
+    network: nn.Module, images: Iterable[np.ndarray], batch_size: int
+) -> Iterator[np.ndarray]:
+    """Features (n, 2048) float32, batch by batch, of images (height, width, 3) uint8 of any sizes.
+
+    Images are taken as they are needed, so that one batch of them is in memory.
+    """
     device = next(network.parameters()).device
-    rows = [
-        pool3_features(network, torch.from_numpy(batch).to(device).permute(0, 3, 1, 2))[:count]
-        for batch, count in padded_batches(images, batch_size)
-    ]
-    features: np.ndarray = torch.cat(rows).cpu().numpy()
-    return features
+    inputs = (network_input(image, device) for image in images)
+    while batch := list(islice(inputs, batch_size)):
+        padding = batch[-1:] * (batch_size - len(batch))
+        yield network(torch.cat(batch + padding))[: len(batch)].cpu().numpy()
+
+
+def image_features(network: nn.Module, images: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
+    """Features (n, 2048) float32 of at least one image, as `feature_batches` yields them."""
+    return np.concatenate(list(feature_batches(network, images, batch_size)))

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from t2i.files import sha256_file
-from t2i.sources import Source, file_digest
+from t2i.files import file_digest, sha256_file
+from t2i.sources import Source
 
 
 def git_state(folder: Path) -> dict[str, Any]:

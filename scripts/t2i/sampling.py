@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import t2i.compat  # noqa: F401
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from t2i.prompt_tokens import PromptTokens
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,16 @@ def to_uint8(images: Tensor) -> Images:
     return Images(pixels.permute(0, 2, 3, 1).cpu().numpy(), finite.cpu().numpy())
 
 
+def _warn_of_unsound(images: Images, indices: range) -> None:
+    """Name unsound samples in the log at once; hours later the verdict fails because of them."""
+    colours = images.pixels.reshape(len(indices), -1)
+    single = colours.min(axis=1) == colours.max(axis=1)
+    for index, finite, constant in zip(indices, images.finite, single, strict=True):
+        if not finite or constant:
+            what = "is a single colour" if finite else "had NaN or infinite values"
+            LOG.warning("the image of sample %d %s; the verdict will fail", index, what)
+
+
 def generate(
     pipeline: Any,
     tokens: PromptTokens,
@@ -56,7 +69,7 @@ def generate(
 
     A short batch is filled up with its last sample, so that every image comes from a batch of
     the same size and depends on nothing but its own tokens. The negative prompt is encoded for
-    every sample, as the closed division wants it.
+    every sample, as the closed division wants it. Unsound images are named in the log.
     """
     rows = [*indices, *[indices[-1]] * (batch_size - len(indices))]
     device, dtype = pipeline.unet.device, pipeline.unet.dtype
@@ -72,7 +85,7 @@ def generate(
             both(tokens.first, tokens.negative_first),
             both(tokens.second, tokens.negative_second),
         )
-        images = pipeline(
+        decoded = pipeline(
             negative_prompt_embeds=embeddings[:batch_size],
             prompt_embeds=embeddings[batch_size:],
             negative_pooled_prompt_embeds=pooled[:batch_size],
@@ -82,5 +95,7 @@ def generate(
             latents=start.to(device, dtype).repeat(batch_size, 1, 1, 1),
             output_type="pt",
         ).images
-    decoded = to_uint8(images)
-    return Images(decoded.pixels[: len(indices)], decoded.finite[: len(indices)])
+    whole = to_uint8(decoded)
+    images = Images(whole.pixels[: len(indices)], whole.finite[: len(indices)])
+    _warn_of_unsound(images, indices)
+    return images

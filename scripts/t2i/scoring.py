@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,33 +17,47 @@ from t2i.inception import image_features
 
 def score_shard(
     samples: list[Sample],
-    images: np.ndarray,
+    images: Iterable[np.ndarray],
     captions: list[str],
     inception: nn.Module,
     clip: Any,
     batch_size: int,
 ) -> Features:
-    """Features of a shard's images (n, height, width, 3) uint8 of one size.
+    """Features of a shard's images, each (height, width, 3) uint8, in the order of `samples`.
 
-    `captions` are those of the whole data set: a sample is also scored with the next row's
-    caption (the first follows the last), which must not fit it.
+    Images are taken batch by batch, so that no more than `batch_size` of them need be in memory;
+    those of one batch have one size. `captions` are those of the whole data set: a sample is also
+    scored with the next row's caption (the first follows the last), which must not fit it.
     """
     indices = [sample.index for sample in samples]
     shifted = [(index + 1) % len(captions) for index in indices]
-    pictures = image_embeddings(clip, images, batch_size)
+    remaining = iter(images)
+    parts = []
+    while batch := list(islice(remaining, batch_size)):
+        stack = np.stack(batch)
+        flat = stack.reshape(len(stack), -1)
+        parts.append(
+            (
+                image_features(inception, stack, batch_size),
+                image_embeddings(clip, stack, batch_size),
+                flat.min(axis=1),
+                flat.max(axis=1),
+                np.full((len(stack), 2), stack.shape[1:3], dtype=np.int64),
+            )
+        )
+    pool3, pictures, low, high, size = map(np.concatenate, zip(*parts, strict=True))
 
     def scores(rows: list[int]) -> np.ndarray:
         texts = caption_embeddings(clip, [captions[row] for row in rows], batch_size)
         return clip_scores(pictures, texts)
 
-    flat = images.reshape(len(images), -1)
     return Features(
         index=np.asarray(indices, dtype=np.int64),
-        inception=image_features(inception, images, batch_size),
+        inception=pool3,
         clip=scores(indices),
         clip_shifted=scores(shifted),
         sha256=np.asarray([sample.sha256 for sample in samples]),
-        low=flat.min(axis=1),
-        high=flat.max(axis=1),
-        size=np.full((len(images), 2), images.shape[1:3], dtype=np.int64),
+        low=low,
+        high=high,
+        size=size,
     )

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from t2i import embedded
-from t2i.config import Config
+from t2i.datasets import dataset_files
 from t2i.files import read_json, write_json
 from t2i.sources import Source
+from t2i.yaml_files import Config
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 NETWORK_SOURCES = {
@@ -49,7 +50,7 @@ def needed_sources(config: Config, sources: dict[str, Source]) -> list[str]:
     """Names of all published inputs that a configuration uses, sorted."""
     needed: set[str] = set()
     if config["dataset"] != embedded.DATASET:
-        files = ("captions_source.tsv", "latents.npy", "sample_ids.txt")
+        files = dataset_files(config["captions"])
         needed.update(f"{config['dataset']}/{name}" for name in files)
     if config["model"] != embedded.MODEL:
         for variant in config["variants"].values():
@@ -57,8 +58,8 @@ def needed_sources(config: Config, sources: dict[str, Source]) -> list[str]:
     for key in ("inception", "clip"):
         if source := NETWORK_SOURCES.get(config["scores"][key]):
             needed.add(source)
-    if statistics := config["scores"]["reference"].get("statistics"):
-        needed.add(statistics)
+    reference = config["scores"]["reference"]
+    needed.update({reference.get("statistics"), reference.get("images")} & set(sources))
     return sorted(needed)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+Config = dict[str, Any]
+
 
 class ConfigError(ValueError):
     """All mistakes of a configuration or of a file it is made of, one line each."""

@@ -1,0 +1,9 @@
+"""Bring all Python packages of the lock files into the mirror."""
+
+from pathlib import Path
+
+from t2i.logs import job_log
+from t2i.mirror import download_wheels
+
+with job_log(snakemake.log[0]):
+    download_wheels([Path(lock) for lock in snakemake.input], Path(snakemake.output[0]))

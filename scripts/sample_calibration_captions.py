@@ -1,0 +1,15 @@
+"""Choose the captions that quantised models are calibrated with, by their published ids."""
+
+from pathlib import Path
+
+from t2i.annotations import TRAINING, read_annotations
+from t2i.captions import calibration_captions, format_captions, read_sample_ids
+from t2i.files import write_text
+from t2i.logs import job_log
+
+with job_log(snakemake.log[0]):
+    ids = read_sample_ids(Path(snakemake.input.ids), "a caption id")
+    table = read_annotations(Path(snakemake.input.annotations), TRAINING)
+    captions = calibration_captions(**table, ids=ids)
+    write_text(Path(snakemake.output[0]), format_captions(captions))
+    print(f"{len(captions)} calibration captions from {snakemake.input.annotations}")

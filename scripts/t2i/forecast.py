@@ -1,0 +1,238 @@
+"""What a run will still write at most, told before its first job; refusal of what cannot work.
+
+Sizes are upper bounds: an image counts as noise, which no PNG makes smaller. Those that do not
+follow from the configuration were measured with the packages of requirements.lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from t2i import embedded, settings, shards
+from t2i.datasets import CAPTIONS
+from t2i.disk import DiskFullError, format_bytes, free_bytes, freed_bytes, nearest_existing
+from t2i.fetching import part_path
+from t2i.files import read_json
+from t2i.sources import Source
+
+RESOURCES = Path("resources")
+RESULTS = Path("results")
+# Kinds of files in the order of the data, and where they lie.
+FOLDERS = {
+    "weights": RESOURCES,
+    "scoring networks": RESOURCES,
+    "data set": RESOURCES,
+    "engines": RESULTS,
+    "images": RESULTS,
+    "features": RESULTS,
+    "reports and logs": RESULTS,
+}
+WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+EMBEDDED_WEIGHTS = 17_700_000
+EMBEDDED_SIDE = 64
+LARGEST_SIDE = 1024  # of a model whose configuration is not here yet
+PIXELS_PER_LATENT = 8
+TOKENIZERS = 3_300_000  # of an engine; they are copied, never linked
+MANIFEST_ENTRY = 300  # of a sample
+FEATURE_ROW = 8600  # of a sample
+COMPLIANCE_IMAGES = 10
+REFERENCE_IMAGES = 40_504  # of COCO val2014, the largest set that is expected
+EVERY_JOB = 100_000  # log, benchmark, Snakemake's own record, small results
+# What rules write beyond that, whatever the samples.
+RULES = {
+    "convert_inception": ("scoring networks", 96_000_000),
+    "convert_clip": ("scoring networks", 606_000_000),
+    "make_micro_scorers": ("scoring networks", 102_000_000),
+    "make_micro_sdxl": ("weights", EMBEDDED_WEIGHTS),
+    "build_tokenizer": ("weights", 1_700_000),
+    "draw_pictures": ("data set", 1_000_000),
+    "sample_captions": ("data set", 2_000_000),
+    "tokenize_prompts": ("data set", 8_000_000),
+    "list_reference_images": ("data set", 10_000_000),
+    "compute_reference_statistics": ("data set", 34_000_000),
+    "make_report": ("reports and logs", 10_000_000),
+}
+
+
+class WeightsRemovedError(RuntimeError):
+    """An engine is needed again whose weights were removed to make room."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that is going to run.
+
+    `present` is what there is already of its output: bytes that it goes on with (of a download) or
+    that go when it starts, because Snakemake removes the outputs of a job before it runs.
+    """
+
+    rule: str
+    wildcards: dict[str, str] = field(default_factory=dict)
+    present: int = 0
+
+
+def image_bytes(side: int) -> int:
+    """The most that a square RGB image takes in a shard: raw pixels, PNG and tar around them.
+
+    A PNG has a byte before each row; what deflate cannot shrink it stores, and the heads of its
+    blocks and of the PNG's chunks stay below a thousandth. A tar has 512 bytes before each file and
+    fills its last 512.
+    """
+    raw = 3 * side**2
+    return raw + side + raw // 1000 + 200 + 1023
+
+
+def engine_bytes(model: str, dtype: str, sources: dict[str, Source], linked: bool) -> int:
+    """What an engine takes beside the weights that it is made from.
+
+    Weights that have its number format already are linked, or copied where `linked` is false
+    (another file system); others are cast. Files of unknown size count as nothing.
+    """
+    if model == embedded.MODEL:
+        files = [("fp32", EMBEDDED_WEIGHTS)]
+    else:
+        files = [
+            ("fp16" if name.endswith(".fp16.safetensors") else "fp32", sources[name].size or 0)
+            for name in settings.model_sources(model, dtype, sources)
+            if name.endswith(".safetensors")
+        ]
+    return TOKENIZERS + sum(
+        size * WEIGHT_BYTES[dtype] // WEIGHT_BYTES[held]
+        for held, size in files
+        if not (linked and held == dtype)
+    )
+
+
+def forecast(
+    jobs: Iterable[Job],
+    config: dict[str, Any],
+    sources: dict[str, Source],
+    side: int,
+    linked: bool,
+) -> dict[str, int]:
+    """The most that jobs write, in bytes, by kind (the keys of `FOLDERS`).
+
+    `side` is that of an image in pixels; `linked` says whether inputs and results are on one file
+    system. Inputs of unknown size count as nothing.
+    """
+    totals = dict.fromkeys(FOLDERS, 0)
+    for job in jobs:
+        samples = len(shards.parse(job.wildcards["shard"])) if "shard" in job.wildcards else 0
+        if job.rule == "fetch_source":
+            name = job.wildcards["source"]
+            what, size = _kind(name, config), sources[name].size or 0
+        elif job.rule == "build_engine":
+            dtype = config["variants"][job.wildcards["variant"]]["dtype"]
+            what, size = "engines", engine_bytes(config["model"], dtype, sources, linked)
+        elif job.rule == "generate_shard":
+            what, size = "images", samples * (image_bytes(side) + MANIFEST_ENTRY)
+        elif job.rule == "extract_compliance_images":
+            what, size = "images", COMPLIANCE_IMAGES * image_bytes(side)
+        elif job.rule == "extract_features":
+            what, size = "features", samples * FEATURE_ROW
+        elif job.rule == "extract_reference_features":
+            what, size = "data set", _reference_images(job, config) * FEATURE_ROW
+        else:
+            what, size = RULES.get(job.rule, ("reports and logs", 0))
+        totals[what] += max(0, size - job.present)
+        totals["reports and logs"] += EVERY_JOB
+    return totals
+
+
+def _kind(source: str, config: dict[str, Any]) -> str:
+    """What an input of the table is for."""
+    if source.startswith(f"{config['model']}/"):
+        return "weights"
+    networks = settings.NETWORK_SOURCES.values()
+    return "scoring networks" if source in networks else "data set"
+
+
+def _reference_images(job: Job, config: dict[str, Any]) -> int:
+    """The most images that one part of a reference set has."""
+    embedded_set = job.wildcards["images"] == embedded.DATASET
+    images = CAPTIONS[embedded.DATASET] if embedded_set else REFERENCE_IMAGES
+    parts: int = config["scores"]["reference"].get("shards", 1)
+    return -(-images // parts)
+
+
+def image_side(model: str) -> int:
+    """Pixels along an image of a model, from its UNet's configuration as fetched or shipped."""
+    for folder in (RESOURCES, Path("config/models")):
+        path = folder / model / "unet/config.json"
+        if path.is_file():
+            return PIXELS_PER_LATENT * int(read_json(path)["sample_size"])
+    return EMBEDDED_SIDE if model == embedded.MODEL else LARGEST_SIDE
+
+
+def planned_job(
+    rule: str, wildcards: dict[str, str], outputs: Iterable[str], sources: dict[str, Source]
+) -> Job:
+    """A job with what there is of its output; of a download that is the part that is here."""
+    paths = [Path(output) for output in outputs]
+    if rule == "fetch_source":
+        paths += [part_path(path, sources[wildcards["source"]]) for path in paths]
+    return Job(rule, wildcards, sum(map(freed_bytes, paths)))
+
+
+def checked_forecast(jobs: list[Job], config: dict[str, Any], sources: dict[str, Source]) -> str:
+    """One line on what the jobs write at most and what is free, per file system.
+
+    Raises DiskFullError that holds the line and what to do when they may not fit.
+    """
+    devices = {folder: nearest_existing(folder).stat().st_dev for folder in (RESOURCES, RESULTS)}
+    linked = devices[RESOURCES] == devices[RESULTS]
+    totals = forecast(jobs, config, sources, image_side(config["model"]), linked)
+    unknown = [
+        job.wildcards["source"]
+        for job in jobs
+        if job.rule == "fetch_source" and sources[job.wildcards["source"]].size is None
+    ]
+    parts = []
+    fits = True
+    for folder in (RESULTS,) if linked else (RESOURCES, RESULTS):
+        sizes = {what: size for what, size in totals.items() if linked or FOLDERS[what] == folder}
+        needed, free = sum(sizes.values()), free_bytes(folder)
+        if needed == 0:
+            continue
+        fits = fits and needed <= free
+        kinds = ", ".join(f"{what} {format_bytes(size)}" for what, size in sizes.items() if size)
+        place = "" if linked else f" below {folder}"
+        parts.append(
+            f"at most {format_bytes(needed)} more{place} ({kinds}), {format_bytes(free)} free"
+        )
+    line = f"disk: {'; '.join(parts)}"
+    if unknown:
+        line += f"; not counted, of unknown size: {', '.join(unknown)}"
+    if not fits:
+        raise DiskFullError(
+            f"{line}\nThis may not fit, so nothing was started. Make room (`snakemake free` "
+            "removes what can be made again) or work in a folder on a larger disk. Photographs "
+            "take about half of what is counted for images; --no-hooks leaves this check out"
+        )
+    return line
+
+
+def check_weights(jobs: Iterable[Job], run: Path) -> None:
+    """Raise WeightsRemovedError if jobs need an engine whose weights were removed.
+
+    Snakemake does not miss them: it looks for `engine.json` alone. They are built by themselves,
+    because Snakemake makes all shards of an engine anew that it builds in the same run.
+    """
+    rules: dict[str, set[str]] = {"build_engine": set(), "generate_shard": set()}
+    for job in jobs:
+        if job.rule in rules:
+            rules[job.rule].add(job.wildcards["variant"])
+    removed = [
+        str(run / variant / "engine/weights")
+        for variant in sorted(rules["generate_shard"] - rules["build_engine"])
+        if not (run / variant / "engine/weights").is_dir()
+    ]
+    if removed:
+        raise WeightsRemovedError(
+            f"more shards need {' and '.join(removed)}, removed to make room. Build that first, "
+            f"with this configuration: `snakemake --cores all {' '.join(removed)}`. Then run "
+            "again: finished shards stay as they are"
+        )

@@ -1,0 +1,11 @@
+"""Put every published input of the configuration into a folder that serves as a mirror."""
+
+from pathlib import Path
+
+from t2i.logs import job_log
+from t2i.mirror import write_mirror
+
+with job_log(snakemake.log[0]):
+    names = [Path(path).relative_to("resources").as_posix() for path in snakemake.input]
+    write_mirror(Path("resources"), names, Path(snakemake.output.list).parent)
+    print(f"{len(names)} files in {Path(snakemake.output.list).parent}")
