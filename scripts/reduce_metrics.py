@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from t2i.devices import limit_threads
 from t2i.logs import job_log
+from t2i.threads import limit_threads
 
 limit_threads(1)  # sums of another number of threads differ in their last bits
 

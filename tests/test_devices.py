@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from t2i import devices
-from t2i.devices import DeviceError, exclusive_gpu, limit_threads, lock_folder, visible_gpus
+from t2i.devices import DeviceError, exclusive_gpu, lock_folder, visible_gpus
+from t2i.threads import THREAD_VARIABLES, limit_threads
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 FIRST = "GPU-11111111-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
@@ -208,10 +209,10 @@ def test_lock_folder_that_others_could_have_put_there_is_refused(temporary, kind
 
 
 def test_threads_are_the_variants_not_the_schedulers(monkeypatch):
-    for name in devices.THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         monkeypatch.setenv(name, "64")
     limit_threads(3)
-    assert {os.environ[name] for name in devices.THREAD_VARIABLES} == {"3"}
+    assert {os.environ[name] for name in THREAD_VARIABLES} == {"3"}
 
 
 def test_processor_has_a_name():

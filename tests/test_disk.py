@@ -315,7 +315,7 @@ def test_nothing_takes_more_than_forecast(finished):
     taken = {
         "weights": left("resources/micro-sdxl/**/*"),
         "scoring networks": left("resources/micro-inception/*", "resources/micro-clip/*"),
-        "data set": left("resources/pictures/*"),
+        "data set": left("resources/pictures/*", "resources/reference/**/*"),
         "engines": sum(
             freed_bytes(finished.folder / f"results/tiny/{name}/engine") for name in VARIANTS
         ),

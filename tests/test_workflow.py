@@ -151,7 +151,10 @@ def test_every_rule_is_complete(name):
     assert re.match(r'    """[A-Z].*\."""\n', body), f"{name} does not say what it does"
     assert f'"../scripts/{name}.py"' in body
     assert (PROJECT / f"scripts/{name}.py").is_file()
-    assert re.search(r"^        (code=code\(\"" + name + r'"\)|digest=source_digest),', body, re.M)
+    if name != "fetch_images":  # pictures are checked one by one; new code is no reason to fetch
+        assert re.search(
+            r"^        (code=code\(\"" + name + r'"\)|digest=source_digest),', body, re.M
+        )
 
 
 def test_every_script_has_its_rule():

@@ -14,20 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+from t2i.threads import limit_threads
 
 
 class DeviceError(RuntimeError):
     """The device that the configuration asks for cannot be used."""
-
-
-def limit_threads(threads: int) -> None:
-    """Fix the number of threads of every numeric library, whatever the scheduler granted.
-
-    Sums depend on it in their last bits, so it belongs to what is computed.
-    """
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(threads)
 
 
 def lock_folder() -> Path:
