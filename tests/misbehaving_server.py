@@ -180,6 +180,14 @@ def html(to: Connection, length: str = "0") -> None:
 
 
 @behaviour
+def page(to: Connection) -> None:
+    """Send a page instead of the file, and do not say how long it is."""
+    to.keep = False
+    to.head(200, Content_Type="text/html")
+    to.send(HTML)
+
+
+@behaviour
 def pointer(to: Connection) -> None:
     """Send the text that stands for a large file in a git repository."""
     to.answer(200, POINTER, Content_Type="text/plain")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -98,9 +99,16 @@ def test_official_configuration_walks_from_fetch_to_report(mirror, tmp_path):
     """Over HTTP, from a mirror on this host."""
     place = Workplace(copy_project(tmp_path / "project"), (MLPERF, CONFIGS / "official.yaml"))
     with served(mirror) as address:
-        place.snakemake(
-            overlay={"mirror": address, "sources": str(mirror / "sources.yaml")}, no_proxy="*"
-        )
+        overlay = {"mirror": address, "sources": str(mirror / "sources.yaml")}
+        place.snakemake(overlay=overlay, no_proxy="*")
+    # And what was fetched serves others: a mirror made of it, by a run without any network.
+    place.snakemake("mirror", overlay={**overlay, "offline": True}, before=cut_off())
+    made = place.folder / "mirror"
+    listed = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=made, capture_output=True, text=True
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert {line.removesuffix(": OK") for line in listed.stdout.splitlines()} == INPUTS
     dataset, results = place.folder / "resources/coco2014", place.folder / "results/official"
 
     published = (mirror / "coco2014/captions_source.tsv").read_bytes()

@@ -76,6 +76,10 @@ class _Interrupted(Exception):
         self.wait = wait
 
 
+class _OtherSize(TransferError):
+    """The file that a server offers cannot be the one that is wanted."""
+
+
 class Part:
     """A part file, open and locked, with the running digest of what it holds.
 
@@ -88,6 +92,7 @@ class Part:
         self.expected = expected
         self.size = 0
         self.resumed = False
+        self.ranges = True  # whether a server can be asked for the rest alone
         self._handle = self._open()
         try:
             self._hash_existing()
@@ -237,12 +242,17 @@ def _receive(
 
     Raises _Interrupted where another try makes sense, TransferError where none does.
     """
-    headers = {"Range": f"bytes={part.size}-"} if part.size else {}
+    headers = {"Range": f"bytes={part.size}-"} if part.size and part.ranges else {}
     try:
         response = client.open(address, headers, token)
         with response:
             total = _check_answer(response, part) or part.expected.size
             _read_body(response, part, limits)
+    except _OtherSize as error:
+        if not headers:
+            raise
+        part.ranges = False  # perhaps it is the range that the server gets wrong
+        raise _Interrupted(str(error)) from error
     except exceptions.SSLError as error:
         raise TransferError(f"TLS: {error}") from error
     except exceptions.HTTPError as error:
@@ -295,11 +305,17 @@ def _check_answer(response: urllib3.BaseHTTPResponse, part: Part) -> int | None:
 
 
 def _check_size(total: int | None, headers: Any, part: Part) -> None:
-    """Refuse a file of another size before its first byte, with what it seems to be."""
-    if total is not None and part.expected.size is not None and total != part.expected.size:
-        kind = headers.get("Content-Type", "unknown content").partition(";")[0]
-        raise TransferError(
-            f"expected {part.expected.size} bytes, it offers {total} of {kind}; the file has "
+    """Refuse a file of another size before its first byte, with what it seems to be.
+
+    So is a page of unknown size: what is kept must not be given up for a login page.
+    """
+    kind = headers.get("Content-Type", "unknown content").partition(";")[0]
+    if part.expected.size is None:
+        return
+    if total not in (None, part.expected.size) or (total is None and kind == "text/html"):
+        offer = "a page" if total is None else total
+        raise _OtherSize(
+            f"expected {part.expected.size} bytes, it offers {offer} of {kind}; the file has "
             "changed, or a login page or a proxy answers in its place"
         )
 
