@@ -14,7 +14,8 @@ with job_log(snakemake.log[0]) as terminal:
     config = snakemake.config
     sources = read_sources(read_yaml(Path(config["sources"])))
     source = sources[snakemake.wildcards.source]
-    needed = [sources[name] for name in needed_sources(config, sources)]
+    names = {*needed_sources(config, sources), source.name}
+    needed = [sources[name] for name in sorted(names)]
     token = os.environ.get(source.token) if source.token else None
     interval = 5.0 if terminal.isatty() else 30.0
     with FetchProgress(needed, Path("resources"), terminal, interval):

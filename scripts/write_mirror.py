@@ -6,6 +6,11 @@ from t2i.logs import job_log
 from t2i.mirror import write_mirror
 
 with job_log(snakemake.log[0]):
+    if not snakemake.input:
+        raise ValueError(
+            "this configuration uses no published inputs; name one that does, such as "
+            "--configfile config/mlperf.yaml"
+        )
     names = [Path(path).relative_to("resources").as_posix() for path in snakemake.input]
     write_mirror(Path("resources"), names, Path(snakemake.output.list).parent)
     print(f"{len(names)} files in {Path(snakemake.output.list).parent}")
