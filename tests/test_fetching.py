@@ -264,6 +264,13 @@ def test_wrong_content_is_refused_by_its_digest_where_the_size_is_unknown(
     assert f"expected sha256 {SHA256}, got " in message
 
 
+def test_endless_file_of_unknown_size_is_cut_off(server, destination, monkeypatch):
+    monkeypatch.setattr("t2i.fetching.LARGEST", 1_000_000)
+    message = outcome(server, "endless", destination, size=None)
+    assert "expected at most 1000000 bytes, got more" in message
+    assert server.sent() < 20_000_000
+
+
 @pytest.mark.parametrize("value", ["1", "date:2"])
 def test_server_gets_the_pause_that_it_asks_for(server, destination, value):
     began = time.monotonic()

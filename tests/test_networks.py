@@ -22,6 +22,7 @@ from torch import nn
 
 import peers
 from micro_model import SHIPPED
+from stand_ins import openai_archive
 from t2i import clip, inception, micro, micro_scorers, networks
 from t2i.files import read_json, sha256_file
 
@@ -110,28 +111,6 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, zipped: bool) -> Non
     assert [entry.name for entry in tmp_path.iterdir()] == ["published.pth"]
     torch.load(path, weights_only=False)
     assert canary.is_dir()  # so it would have been run
-
-
-class Node(nn.Module):
-    """A module that only holds tensors and other modules."""
-
-
-def openai_archive(path: Path, state: dict[str, torch.Tensor]) -> None:
-    """Save a TorchScript archive whose state is `state` and OpenAI's three whole numbers."""
-    numbers = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
-    root = Node()
-    for name, value in {
-        **state,
-        **{key: torch.tensor(number) for key, number in numbers.items()},
-    }.items():
-        *parents, leaf = name.split(".")
-        node: nn.Module = root
-        for parent in parents:
-            if parent not in dict(node.named_children()):
-                node.add_module(parent, Node())
-            node = getattr(node, parent)
-        node.register_buffer(leaf, value)
-    torch.jit.script(root).save(str(path))
 
 
 def openai_layout(

@@ -43,13 +43,18 @@ def write_features(path: Path, features: Features) -> None:
 
 def read_features(path: Path) -> Features:
     """Read features; raises ValueError, which names the file, when it is damaged."""
+    return Features(**read_arrays(path, NAMES))
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Arrays of an npz by name; raises ValueError, which names the file, when it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             # numpy stops where an array's header says, and then the checksum is never compared.
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} has another checksum")
         with np.load(path, allow_pickle=False) as arrays:
-            return Features(**{name: arrays[name] for name in NAMES})
+            return {name: arrays[name] for name in names}
     except FileNotFoundError:
         raise
     except Exception as error:  # zip readers raise almost anything on damaged headers

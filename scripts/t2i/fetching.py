@@ -20,6 +20,8 @@ from t2i.transfer import Expected, Limits, Part, transfer
 
 logger = logging.getLogger(__name__)
 
+LARGEST = 20 * 10**9  # bytes of an input; of those without a published size val2014.zip has 6.6e9
+
 
 class FetchError(RuntimeError):
     """An input could not be had, or is not what the table says."""
@@ -144,7 +146,7 @@ def how_to_get(missing: list[Source], command: str) -> str:
 
 
 def _bring(source: Source, address: str, part: Path, limits: Limits, token: str | None) -> None:
-    expected = Expected(source.size, source.algorithm, source.digest)
+    expected = Expected(source.size, source.algorithm, source.digest, LARGEST)
     if address.startswith("file:"):
         _copy(local_path(address), part, expected)
     elif is_remote(address):

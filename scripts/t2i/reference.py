@@ -6,14 +6,14 @@ import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from t2i.archive import MAX_PIXELS
-from t2i.features import check_coverage
+from t2i.features import check_coverage, read_arrays
 from t2i.files import publish
 from t2i.image_sets import Listed
 
@@ -71,20 +71,9 @@ def write_part(path: Path, part: Part) -> None:
 
 def read_part(path: Path) -> Part:
     """Read features of a part; raises ValueError, which names the file, when it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            part = Part(arrays["index"], arrays["inception"], arrays["sha256"])
-        # numpy stops where an array's header says, and then the checksum is never compared.
-        if part.index.dtype != np.int64 or part.inception.dtype != np.float32:
-            raise ValueError("arrays of another kind")
-        if not part.index.shape == part.sha256.shape == part.inception.shape[:1]:
-            raise ValueError("arrays of unequal lengths")
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip readers raise almost anything on damaged headers
-        raise ValueError(
-            f"{path}: damaged ({error}); delete it and run again, that makes it anew"
-        ) from error
+    part = Part(**read_arrays(path, [field.name for field in fields(Part)]))
+    if not part.index.shape == part.sha256.shape == part.inception.shape[:1]:
+        raise ValueError(f"{path}: arrays of unequal lengths; delete it and run again")
     return part
 
 
