@@ -6,4 +6,6 @@ from t2i.logs import job_log
 from t2i.mirror import download_wheels
 
 with job_log(snakemake.log[0]):
+    if snakemake.config["offline"]:
+        raise ValueError("packages come over the network, and the configuration says offline")
     download_wheels([Path(lock) for lock in snakemake.input], Path(snakemake.output[0]))
