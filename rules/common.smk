@@ -21,7 +21,6 @@ from t2i import (
     datasets,
     embedded,
     failures,
-    fetching,
     folder_lock,
     image_sets,
     lifetime,
@@ -152,6 +151,8 @@ def source_digest(wildcards):
 def all_at_hand_offline(wildcards):
     """No file; refuses to begin where no network may be used and inputs are missing."""
     if CONFIG["offline"]:
+        from t2i import fetching  # only here, since every job reads this file
+
         names = {*settings.needed_sources(CONFIG, SOURCES), wildcards.source}
         needed = [SOURCES[name] for name in sorted(names)]
         missing = fetching.missing_offline(needed, Path("resources"), CONFIG["mirror"])

@@ -8,12 +8,11 @@ from t2i.threads import limit_threads
 limit_threads(1)  # sums of another number of threads differ in their last bits
 
 with job_log(snakemake.log[0]):
-    import numpy as np
-
     from t2i.archive import read_manifest
+    from t2i.arrays import write_arrays
     from t2i.features import gather, read_features
     from t2i.fid import read_moments
-    from t2i.files import publish, sha256_file, write_json
+    from t2i.files import sha256_file, write_json
     from t2i.labels import describe
     from t2i.metrics import SCHEMA, check_same_images, protocols, reduce_metrics, shard_facts
 
@@ -29,8 +28,7 @@ with job_log(snakemake.log[0]):
         statistics.relative_to("resources").as_posix(),
     )
     metrics, influence = reduce_metrics(features, reference, protocol, snakemake.params.model)
-    with publish(Path(snakemake.output.influence)) as part, part.open("wb") as handle:
-        np.savez(handle, allow_pickle=False, index=features.index, **influence)
+    write_arrays(Path(snakemake.output.influence), {"index": features.index, **influence})
     write_json(
         Path(snakemake.output.metrics),
         {

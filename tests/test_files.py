@@ -91,7 +91,7 @@ def test_file_is_whole_after_a_kill_between_write_and_rename(tmp_path, call):
 def test_file_is_there_after_a_kill_right_after_the_rename(tmp_path):
     path = tmp_path / "result.txt"
     path.write_text("old")
-    fault = "keep = files.sync\nfiles.sync = lambda p: die() if p.is_dir() else keep(p)"
+    fault = "keep = files._sync\nfiles._sync = lambda p: die() if p.is_dir() else keep(p)"
     kill_while_writing(path, fault, WRITE_FILE)
     assert path.read_text() == "new content"
 

@@ -185,15 +185,6 @@ def set_aside_damaged(tar: Path, manifest: Path, verified: dict[str, Any]) -> st
     return problem
 
 
-def read_images(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and pixels (height, width, 3) uint8 of all PNGs in a tar, in its order."""
-    with tarfile.open(path, "r:") as archive:
-        for member in archive:
-            handle = archive.extractfile(member)
-            if handle is not None:
-                yield member.name, decode_png(handle.read())
-
-
 def write_images(path: Path, images: Iterator[tuple[str, Image.Image]]) -> None:
     """Publish a tar of PNGs without times or owners."""
     with publish(path) as part, tarfile.open(part, "w") as archive:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from t2i.files import publish
+from t2i.arrays import read_arrays, write_arrays
 
 
 @dataclass(frozen=True)
@@ -37,30 +36,12 @@ NAMES = tuple(field.name for field in fields(Features))
 
 def write_features(path: Path, features: Features) -> None:
     """Publish features as an npz without pickles."""
-    with publish(path) as part, part.open("wb") as handle:
-        np.savez(handle, allow_pickle=False, **vars(features))
+    write_arrays(path, vars(features))
 
 
 def read_features(path: Path) -> Features:
     """Read features; raises ValueError, which names the file, when it is damaged."""
     return Features(**read_arrays(path, NAMES))
-
-
-def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Arrays of an npz by name; raises ValueError, which names the file, when it is damaged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # numpy stops where an array's header says, and then the checksum is never compared.
-            if damaged := archive.testzip():
-                raise ValueError(f"{damaged} has another checksum")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip readers raise almost anything on damaged headers
-        raise ValueError(
-            f"{path}: damaged ({error}); delete it and run again, that makes it anew"
-        ) from error
 
 
 def gather(parts: Iterable[Features], samples: int) -> Features:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-from t2i.disk import format_bytes
+from t2i.disk import format_bytes, freed_bytes
 from t2i.fetching import part_path
 from t2i.sources import Source
 
@@ -31,8 +31,7 @@ def bytes_here(sources: Iterable[Source], folder: Path) -> tuple[int, int]:
             size += destination.stat().st_size
             whole += 1
         except FileNotFoundError:
-            part = part_path(destination, source)
-            size += part.stat().st_size if part.exists() else 0
+            size += freed_bytes(part_path(destination, source))
     return whole, size
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from t2i.disk import format_bytes, require_space
-from t2i.files import CHUNK, sync
+from t2i.disk import format_bytes, freed_bytes, require_space
+from t2i.files import CHUNK, settle
 from t2i.http_client import HttpClient, TransferError, shown
 from t2i.sources import Source
 from t2i.transfer import Expected, Limits, Part, transfer
@@ -50,8 +50,8 @@ def fetch(
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = part_path(destination, source)
     if source.size is not None:
-        done = part.stat().st_size if part.exists() else 0
-        require_space(destination.parent, source.size - done, f"fetching {source.name}")
+        missing = source.size - freed_bytes(part)
+        require_space(destination.parent, missing, f"fetching {source.name}")
     tried = []
     for address in _addresses(source, mirror):
         if offline and is_remote(address):
@@ -176,11 +176,9 @@ def _copy(original: Path, path: Path, expected: Expected) -> None:
 
 
 def _publish(part: Path, destination: Path) -> None:
-    """Give a whole part its name, as t2i.files.publish does."""
+    """Give a whole part its name."""
     try:
-        sync(part)
-        part.replace(destination)
+        settle(part, destination)
     except FileNotFoundError:
         if not destination.exists():  # else another process was faster with the same file
             raise
-    sync(destination.parent)

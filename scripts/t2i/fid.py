@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import scipy.linalg
 
-from t2i.files import publish
+from t2i.arrays import write_arrays
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
@@ -88,14 +88,14 @@ def normal_interval(estimate: float, influence: np.ndarray) -> tuple[float, floa
 
 def write_moments(path: Path, statistics: Moments) -> None:
     """Publish reference statistics as an npz with mu, sigma and count."""
-    with publish(path) as part, part.open("wb") as handle:
-        np.savez(
-            handle,
-            allow_pickle=False,
-            mu=statistics.mean,
-            sigma=statistics.covariance,
-            count=np.asarray(statistics.count),
-        )
+    write_arrays(
+        path,
+        {
+            "mu": statistics.mean,
+            "sigma": statistics.covariance,
+            "count": np.asarray(statistics.count),
+        },
+    )
 
 
 def read_moments(path: Path) -> Moments:

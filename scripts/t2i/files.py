@@ -56,13 +56,20 @@ def sha256_json(value: Any) -> str:
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def sync(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Flush a file or a folder's list of names to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a whole file its name: flushed to the disk before it is renamed, the folder after."""
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
 
 
 @contextmanager
@@ -77,9 +84,7 @@ def publish(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        sync(part)
-        part.replace(path)
-        sync(path.parent)
+        settle(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -99,11 +104,11 @@ def publish_folder(path: Path) -> Iterator[Path]:
     try:
         yield part
         for entry in (part, *part.rglob("*")):
-            sync(entry)
+            _sync(entry)
         if path.exists():
             path.replace(old)
         part.replace(path)
-        sync(path.parent)
+        _sync(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

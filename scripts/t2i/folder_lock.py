@@ -13,6 +13,11 @@ LOCKS = Path(".snakemake/locks")
 RUNNING = Path(".snakemake/t2i-running")
 
 
+def is_locked() -> bool:
+    """Whether a run holds Snakemake's lock on files of the working folder, or left it behind."""
+    return LOCKS.is_dir() and any(LOCKS.iterdir())
+
+
 def remove_dead_lock() -> bool:
     """Remove the lock that a killed run left in the working folder; whether there was one.
 
@@ -29,7 +34,7 @@ def remove_dead_lock() -> bool:
         alone = False
     else:
         alone = True
-    locked = LOCKS.is_dir() and any(LOCKS.iterdir())
+    locked = is_locked()
     here = socket.gethostname().encode()
     dead = alone and locked and os.pread(running, 256, 0) == here
     if dead:

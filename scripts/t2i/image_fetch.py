@@ -193,7 +193,7 @@ def _copy(address: str, part: Path, offline: bool, client: HttpClient, limits: L
     if is_remote(address):
         if offline:
             raise TransferError("not asked, the configuration says offline")
-        transfer(client, address, part, Expected(None, None, None, MAX_BYTES), limits)
+        transfer(client, address, part, Expected(largest=MAX_BYTES), limits)
         return
     try:
         with local_path(address).open("rb") as handle:

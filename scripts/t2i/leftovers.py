@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from t2i.disk import freed_bytes, held_bytes
+from t2i.folder_lock import is_locked
 
 # Of `t2i.files.publish` (a process id) and of downloads (the beginning of a digest).
 PART = re.compile(r"\.(?P<name>.+)\.(?:(?P<process>[0-9]{1,10})|[0-9a-f]{12})\.(?:part|old)")
 QUIET = 3600.0  # seconds without a change after which nobody writes to a file, on any host
-LOCKS = Path(".snakemake/locks")
 
 
 class BusyError(RuntimeError):
@@ -23,7 +23,7 @@ class BusyError(RuntimeError):
 
 def check_alone() -> None:
     """Raise BusyError while a run holds Snakemake's lock on files of this working folder."""
-    if LOCKS.is_dir() and any(LOCKS.iterdir()):
+    if is_locked():
         raise BusyError(
             "nothing was removed: a run works in this folder, or was killed on another host. Ask "
             "for `free` alone, after that run has ended (or after `snakemake --unlock`)"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t2i.files import publish
+from t2i.arrays import write_arrays
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class PromptTokens:
 
 def write_tokens(path: Path, tokens: PromptTokens) -> None:
     """Publish a tokens file (npz, no pickles)."""
-    with publish(path) as part, part.open("wb") as handle:
-        np.savez(handle, allow_pickle=False, **vars(tokens))
+    write_arrays(path, vars(tokens))
 
 
 def read_tokens(path: Path) -> PromptTokens:

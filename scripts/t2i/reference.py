@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from t2i.archive import MAX_PIXELS
-from t2i.features import check_coverage, read_arrays
-from t2i.files import publish
+from t2i.arrays import read_arrays, write_arrays
+from t2i.features import check_coverage
 from t2i.image_sets import Listed
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -65,8 +65,7 @@ def decoded(files: Iterable[tuple[str, bytes]], ahead: int, threads: int) -> Ite
 
 def write_part(path: Path, part: Part) -> None:
     """Publish features of a part as an npz without pickles."""
-    with publish(path) as target, target.open("wb") as handle:
-        np.savez(handle, allow_pickle=False, **vars(part))
+    write_arrays(path, vars(part))
 
 
 def read_part(path: Path) -> Part:

@@ -8,6 +8,7 @@ from typing import Any
 from t2i import embedded
 from t2i.datasets import dataset_files
 from t2i.files import read_json, write_json
+from t2i.folder_lock import is_locked
 from t2i.sources import Source
 from t2i.yaml_files import Config
 
@@ -78,8 +79,7 @@ def set_aside_damaged_shards(run: str, variants: list[str], shards: list[str]) -
     from t2i.archive import set_aside_damaged
 
     folders = [Path("results", run, variant, "shards") for variant in variants]
-    locks = Path(".snakemake/locks")
-    if not any(folder.is_dir() for folder in folders) or (locks.is_dir() and any(locks.iterdir())):
+    if not any(folder.is_dir() for folder in folders) or is_locked():
         return []
     try:
         verified = dict(read_json(VERIFIED))

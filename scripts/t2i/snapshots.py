@@ -71,7 +71,7 @@ def _text(client: HttpClient, address: str, limits: Limits) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "text")
         try:
-            transfer(client, address, path, Expected(None, None, None, LONGEST_TEXT), limits)
+            transfer(client, address, path, Expected(largest=LONGEST_TEXT), limits)
         except TransferError as error:
             raise TransferError(f"{shown(address)}: {error}") from error
         try:

@@ -62,9 +62,9 @@ class Expected:
     `largest` bounds the bytes of a file whose size is not.
     """
 
-    size: int | None
-    algorithm: str | None
-    digest: str | None
+    size: int | None = None
+    algorithm: str | None = None
+    digest: str | None = None
     largest: int | None = None
 
 
