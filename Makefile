@@ -19,7 +19,7 @@ help:
 	@echo 'make test         run the tests'
 	@echo 'make lint         check workflow, formatting and types'
 	@echo 'make environment  build $(VENV) from the lock files (the targets above do it themselves)'
-	@echo 'make clean        remove results, resources (downloads too), logs, benchmarks, .snakemake'
+	@echo 'make clean        remove results, resources (downloads too), training, logs, benchmarks'
 	@echo 'make distclean    clean, and remove $(VENV) and all caches'
 	@echo
 	@echo 'Another interpreter for $(VENV), 3.11 or newer: make environment PYTHON=python3.12'
@@ -72,7 +72,7 @@ lint: environment
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf results resources logs benchmarks .snakemake
+	rm -rf results resources training logs benchmarks .snakemake
 
 distclean: clean
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -18,6 +18,7 @@ include: "rules/metrics.smk"
 include: "rules/compliance.smk"
 include: "rules/report.smk"
 include: "rules/disk.smk"
+include: "rules/train_micro.smk"
 
 
 report: "config/report/workflow.rst"
@@ -34,6 +35,7 @@ localrules:
     mirror,
     sample_captions,
     sample_calibration_captions,
+    judge_pictures,
     compare_variants,
     check_compliance,
     draw_rulegraph,
@@ -52,6 +54,12 @@ rule fetch:
     """Only the inputs: run this alone where there is a network."""
     input:
         published_inputs(),
+
+
+rule train_micro:
+    """The embedded model trained from nothing, with the report of its training."""
+    input:
+        rules.make_training_report.output,
 
 
 rule mirror:

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = ROOT / "config" / "models" / "sdxl-base-1.0"
+SDXL = ROOT / "config" / "models" / "sdxl-base-1.0"
+MICRO = ROOT / "models" / "micro-sdxl"
 READERS = ("plain", "safetensors", "engine", "diffusers")
 PIECE = 1 << 26
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -71,14 +72,13 @@ def write_model(folder: Path, dtype: str, small: bool, device: str) -> None:
     from safetensors.torch import save_file
 
     from t2i.engine import DTYPES, NETWORKS
-    from t2i.micro import write_micro_sdxl
     from t2i.weights import empty_network
 
-    shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
-    if small:
-        write_micro_sdxl(folder, SHIPPED)
-    for name in ("tokenizer", "tokenizer_2"):
-        write_tokenizer(folder / name)
+    without = shutil.ignore_patterns("*.safetensors", "reference_images")
+    shutil.copytree(MICRO if small else SDXL, folder, ignore=without, dirs_exist_ok=True)
+    if not small:
+        for name in ("tokenizer", "tokenizer_2"):
+            write_tokenizer(folder / name)
     generator = torch.Generator(device).manual_seed(0)
     for name, kind in NETWORKS.items():
         network = empty_network(kind, folder / name, DTYPES[dtype])
@@ -91,8 +91,6 @@ def write_model(folder: Path, dtype: str, small: bool, device: str) -> None:
         }
         stem = "model" if name.startswith("text") else "diffusion_pytorch_model"
         suffix = ".fp16.safetensors" if dtype == "fp16" else ".safetensors"
-        for path in (folder / name).glob("*.safetensors"):
-            path.unlink()  # the micro SDXL's own
         save_file(tensors, folder / name / f"{stem}{suffix}", metadata={"format": "pt"})
 
 

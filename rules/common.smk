@@ -65,6 +65,9 @@ REFERENCE_SETS = {
     for name in [*KNOWN_SETS, SCORES["reference"].get("images", "")]
     if (found := image_sets.find_set(name, KNOWN_SETS))
 }
+OWN_TOKENIZERS = "|".join(map(re.escape, settings.own_tokenizers(SOURCES)))
+MODEL_PATTERN = r"[a-z0-9][a-z0-9._-]*"
+REFERENCE_PIXELS = settings.reference_pixels(CONFIG)
 CLUSTER_THREADS = 8  # of a GPU job, where Snakemake does not share out the cores
 
 
@@ -73,7 +76,7 @@ wildcard_constraints:
     variant=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     shard=shards.SHARD_PATTERN,
     dataset=r"[a-z0-9][a-z0-9._-]*",
-    model=r"[a-z0-9][a-z0-9._-]*",
+    model=MODEL_PATTERN,
     tokenizer=r"tokenizer(_2)?",
     images="|".join(map(re.escape, REFERENCE_SETS)),
     part=image_sets.PART_PATTERN,
@@ -127,6 +130,11 @@ def of_all_shards(pattern):
     return files
 
 
+def of_drawn(files):
+    """The files, or none where nobody knows what a data set's pictures show but its captions."""
+    return files if DATASET == embedded.DATASET else []
+
+
 def results():
     """Every file of the run that is kept. Snakemake looks for a lost file only among its targets."""
     files = ["report.html", "report.json", "comparison.json", "provenance.json"]
@@ -137,6 +145,7 @@ def results():
         "compliance_images",
     ):
         files += expand("{variant}/{name}", variant=VARIANTS, name=name)
+    files += of_drawn(expand("{variant}/judged.json", variant=VARIANTS))
     for name in ("shards/{shard}.tar", "shards/{shard}.json", "features/{shard}.npz"):
         files += expand(f"{{variant}}/{name}", variant=VARIANTS, shard=SHARDS)
     return [f"results/{RUN}/{name}" for name in [*files, "rulegraph.svg"]]
@@ -207,28 +216,25 @@ def captions_digest():
 
 
 def weight_files(dtype):
-    """The model's files for one number format, without tokenizers."""
-    if MODEL == embedded.MODEL:
-        return embedded.model_files(f"resources/{MODEL}")
+    """The model's files of the table for one number format."""
     return [
         f"resources/{name}" for name in settings.model_sources(MODEL, dtype, SOURCES)
     ]
 
 
-def tokenizer_files(model):
-    """Both tokenizers of a model."""
-    return expand(
-        "resources/{model}/{tokenizer}/{file}",
-        model=model,
-        tokenizer=["tokenizer", "tokenizer_2"],
-        file=settings.TOKENIZER_FILES,
-    )
+def tokenizer_files(wildcards):
+    """Both tokenizers of the model that a wildcard names."""
+    return [
+        f"resources/{name}"
+        for name in settings.tokenizer_sources(wildcards.model, SOURCES)
+    ]
 
 
 def variant_weights(wildcards):
     """The files that a variant's engine is built from."""
     dtype = CONFIG["variants"][wildcards.variant]["dtype"]
-    return [*weight_files(dtype), *tokenizer_files(MODEL)]
+    tokenizers = settings.tokenizer_sources(MODEL, SOURCES)
+    return sorted({*weight_files(dtype), *(f"resources/{name}" for name in tokenizers)})
 
 
 def variant_patch(wildcards):
@@ -242,11 +248,18 @@ def variant_settings(wildcards):
     return settings.variant_settings(CONFIG, wildcards.variant)
 
 
+def variant_windows(wildcards):
+    """The windows that a variant is judged by."""
+    return settings.variant_windows(CONFIG, wildcards.variant)
+
+
 def network_folder(name):
     """Files of a scoring network; the first is its weights."""
     files = ["model.safetensors", "network.json"]
     if name.endswith("clip") or name.startswith("clip"):
         files.append("config.json")
+    if name == embedded.CLIP:
+        files.append("merges.txt.gz")
     return [f"resources/{name}/{file}" for file in files]
 
 

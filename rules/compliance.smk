@@ -1,6 +1,6 @@
 """Compliance: what a run was made of, the images a submission must show, the verdict.
 
-CONSUMES metrics, features, manifests, inputs
+CONSUMES metrics, features, shards, judged pictures, inputs
 PRODUCES results/{run}/provenance.json, results/{run}/{variant}/compliance_images/, compliance.json
 """
 
@@ -64,6 +64,9 @@ rule check_compliance:
         metrics=variant_file("metrics.json"),
         features=of_shards("features/{shard}.npz"),
         manifests=of_shards("shards/{shard}.json"),
+        judged=of_drawn(variant_file("judged.json")),
+        references=REFERENCE_PIXELS,
+        images=of_shards("shards/{shard}.tar") if REFERENCE_PIXELS else [],
         sample_ids=f"resources/{DATASET}/sample_ids.txt",
         provenance=run_file("provenance.json"),
     output:
@@ -82,7 +85,7 @@ rule check_compliance:
     params:
         division=CONFIG["division"],
         samples=CONFIG["samples"],
-        windows=CONFIG["windows"],
+        windows=variant_windows,
         code=code("check_compliance"),
     script:
         "../scripts/check_compliance.py"

@@ -1,6 +1,6 @@
-"""Inputs: published ones are fetched and verified, the embedded ones are made here.
+"""Inputs: those of the table are fetched and verified, a few embedded ones are made here.
 
-CONSUMES config/sources.yaml, config/models
+CONSUMES config/sources.yaml, config/models, models
 PRODUCES resources/{dataset}/, resources/{model}/, resources/{network}/, on demand
   resources/{dataset}/images.tar
 """
@@ -80,19 +80,14 @@ rule draw_pictures:
         "../scripts/draw_pictures.py"
 
 
-rule make_micro_sdxl:
-    """Make a micro SDXL with fixed-seed random weights."""
-    input:
-        shipped=[
-            "config/models/sdxl-base-1.0/model_index.json",
-            "config/models/sdxl-base-1.0/scheduler/scheduler_config.json",
-        ],
+rule make_micro_inception:
+    """Make the embedded default's Inception with fixed-seed random weights."""
     output:
-        embedded.model_files("resources/micro-sdxl"),
+        network_folder("micro-inception"),
     log:
-        "logs/resources/make_micro_sdxl.log",
+        "logs/resources/make_micro_inception.log",
     benchmark:
-        "benchmarks/resources/make_micro_sdxl.tsv"
+        "benchmarks/resources/make_micro_inception.tsv"
     conda:
         "../envs/torch.yaml"
     container:
@@ -101,31 +96,9 @@ rule make_micro_sdxl:
         mem_mb=4000,
         runtime="10m",
     params:
-        code=code("make_micro_sdxl"),
+        code=code("make_micro_inception"),
     script:
-        "../scripts/make_micro_sdxl.py"
-
-
-rule make_micro_scorers:
-    """Make an Inception and a small CLIP with fixed-seed random weights."""
-    output:
-        inception=network_folder("micro-inception"),
-        clip=network_folder("micro-clip"),
-    log:
-        "logs/resources/make_micro_scorers.log",
-    benchmark:
-        "benchmarks/resources/make_micro_scorers.tsv"
-    conda:
-        "../envs/torch.yaml"
-    container:
-        IMAGES["torch"]
-    resources:
-        mem_mb=4000,
-        runtime="10m",
-    params:
-        code=code("make_micro_scorers"),
-    script:
-        "../scripts/make_micro_scorers.py"
+        "../scripts/make_micro_inception.py"
 
 
 rule convert_inception:

@@ -1,7 +1,7 @@
 """Metrics: features of each shard, reduced to FID and CLIP of a variant.
 
 CONSUMES shards, captions, scoring networks, reference statistics
-PRODUCES results/{run}/{variant}/features/, metrics.json; results/{run}/comparison.json
+PRODUCES results/{run}/{variant}/features/, metrics.json, judged.json; results/{run}/comparison.json
 """
 
 
@@ -66,6 +66,31 @@ rule reduce_metrics:
         code=code("reduce_metrics"),
     script:
         "../scripts/reduce_metrics.py"
+
+
+rule judge_pictures:
+    """What a variant's images show, beside what their captions say; of the project's own pictures."""
+    input:
+        images=of_shards("shards/{shard}.tar"),
+        manifests=of_shards("shards/{shard}.json"),
+        captions=f"resources/{DATASET}/captions.tsv",
+    output:
+        variant_file("judged.json"),
+    log:
+        "logs/{run}/{variant}/judge_pictures.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/judge_pictures.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        code=code("judge_pictures"),
+    script:
+        "../scripts/judge_pictures.py"
 
 
 rule compare_variants:

@@ -1,6 +1,6 @@
 """Prompts: the data set's captions and their token ids, always of the whole data set.
 
-CONSUMES captions as published or annotations, CLIP's byte-pair merges
+CONSUMES captions as published or annotations, CLIP's byte-pair merges or a model's own
 PRODUCES resources/{dataset}/captions.tsv, resources/{dataset}/tokens.{model}.npz, on demand
   resources/{dataset}/calibration_captions.tsv
 """
@@ -67,6 +67,8 @@ rule build_tokenizer:
         "logs/resources/build_tokenizer/{model}.{tokenizer}.log",
     benchmark:
         "benchmarks/resources/build_tokenizer/{model}.{tokenizer}.tsv"
+    wildcard_constraints:
+        model=f"(?!(?:{OWN_TOKENIZERS})/){MODEL_PATTERN}",
     conda:
         "../envs/torch.yaml"
     container:
@@ -84,7 +86,7 @@ rule tokenize_prompts:
     """Tokenise all captions and the negative prompt with both tokenizers."""
     input:
         captions="resources/{dataset}/captions.tsv",
-        tokenizer=tokenizer_files("{model}"),
+        tokenizer=tokenizer_files,
     output:
         tokens="resources/{dataset}/tokens.{model}.npz",
         truncated="resources/{dataset}/truncated.{model}.json",

@@ -1,6 +1,6 @@
 """The report: one page for the whole run.
 
-CONSUMES metrics, compliance, comparison, provenance, shards
+CONSUMES metrics, judged pictures, compliance, comparison, provenance, shards
 PRODUCES results/{run}/report.html, report.json, rulegraph.svg
 """
 
@@ -32,6 +32,7 @@ rule make_report:
     """Write the page of a run and its machine-readable twin."""
     input:
         metrics=of_variants("{variant}/metrics.json"),
+        judged=of_drawn(of_variants("{variant}/judged.json")),
         compliance=of_variants("{variant}/compliance.json"),
         comparison=run_file("comparison.json"),
         provenance=run_file("provenance.json"),

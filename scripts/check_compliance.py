@@ -9,6 +9,7 @@ from t2i.features import gather, read_features
 from t2i.files import read_json, write_json
 from t2i.logs import job_log
 from t2i.metrics import finite_images
+from t2i.pixels import read_references, read_samples
 
 with job_log(snakemake.log[0]):
     division, samples = snakemake.params.division, snakemake.params.samples
@@ -16,10 +17,10 @@ with job_log(snakemake.log[0]):
     metrics = read_json(Path(snakemake.input.metrics))
     manifests = [read_manifest(Path(path)) for path in snakemake.input.manifests]
     features = gather((read_features(Path(path)) for path in snakemake.input.features), samples)
-    clip_network = metrics["protocol"]["networks"]["clip"]
-    random_weights = "random" in (clip_network["weights"], metrics["model_weights"])
+    random_weights = metrics["protocol"]["networks"]["clip"]["weights"] == "random"
+    windows = snakemake.params.windows
     checks = [
-        *compliance.window_checks(metrics, snakemake.params.windows),
+        *compliance.window_checks(metrics, windows),
         compliance.protocol_check(metrics["comparable"], closed),
         compliance.count_check(samples, closed),
         compliance.coverage_check(features.index, samples),
@@ -35,6 +36,14 @@ with job_log(snakemake.log[0]):
         compliance.pairing_check(metrics["clip"], metrics["clip_shifted"], random_weights),
         *compliance.input_checks(read_json(Path(snakemake.input.provenance))["inputs"]),
     ]
+    if snakemake.input.references:
+        references = read_references(map(Path, snakemake.input.references))
+        images = read_samples(snakemake.input.images, snakemake.input.manifests, references)
+        limit, source = windows["image_difference"], compliance.window_source(windows)
+        checks.insert(2, compliance.pixel_check(references, images, samples, limit, source))
+    if snakemake.input.judged:
+        checks += compliance.picture_checks(read_json(Path(snakemake.input.judged)))
+        checks.append(compliance.first_check(metrics["clip_first"]))
     result = {
         "schema": 1,
         "run": snakemake.wildcards.run,

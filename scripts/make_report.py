@@ -25,6 +25,7 @@ with job_log(snakemake.log[0]):
         list(manifests.values()),
         read_captions(Path(inputs.captions)),
         read_sample_ids(Path(inputs.sample_ids)),
+        [read_json(Path(path)) for path in inputs.judged],
     )
     indices = {row["index"] for row in report["gallery"]["rows"]}
     budget = PICTURES // max(1, len(indices) * len(names))

@@ -62,11 +62,14 @@ def metrics(variant: str, samples: int) -> dict[str, Any]:
         "fid": 187.123456 + shift,
         "clip": 21.0543210,
         "clip_shifted": 20.9876543,
+        "clip_first": 0.8765432,
+        "clip_first_interval": [0.7654321, 0.9345678],
         "fid_interval": [180.2345 + shift, 193.8765 + shift],
         "clip_interval": [20.51234, 21.61234],
         "interval_method": {
             "fid": "bootstrap over images, 1000 draws, centred on the estimate",
             "clip": "mean plus or minus 1.96 standard errors",
+            "clip_first": "Wilson's interval of a share",
         },
         "protocol": {
             "fid": "miniature",
@@ -127,6 +130,27 @@ def compliance(variant: str) -> dict[str, Any]:
     }
 
 
+def judged(variant: str, samples: int) -> dict[str, Any]:
+    """Shares that differ by attribute, and sample 3 wrong in two of them."""
+    wrong = {"colour": {"captioned": "red", "found": "blue"}, "shape": {"captioned": "star"}}
+    return {
+        "schema": 1,
+        "run": "demo",
+        "variant": variant,
+        "samples": samples,
+        "attributes": {
+            name: {
+                "share": 0.91111 + n / 100,
+                "count": 36 + n,
+                "n": samples,
+                "interval": [0.81111 + n / 100, 0.94444 + n / 100],
+            }
+            for n, name in enumerate(("shape", "colour", "size", "place", "background", "all"))
+        },
+        "wrong": [{"index": 3, "attributes": wrong}] if variant != "fp32" else [],
+    }
+
+
 def captions(samples: int) -> list[Caption]:
     rows = [
         Caption(1000 + i, 2000 + i, f"A drawing number {i} of two circles.", 64, 64, "f", "u")
@@ -176,6 +200,12 @@ def provenance(names: Sequence[str], samples: int) -> dict[str, Any]:
             "model": "micro-sdxl",
             "sampler": {"steps": 20, "guidance": 8.0, "negative_prompt": "blurry"},
             "samples": samples,
+            "windows": {
+                "samples": 5000,
+                "fid": [23.01085758, 23.95007626],
+                "clip": [31.68631873, 31.81331801],
+                "label": "windows of a fake run",
+            },
             "variants": {name: {"dtype": name, "batch_size": 4} for name in names},
         },
         "defaults_changed": {"samples": [64, samples]},
@@ -198,7 +228,11 @@ def provenance(names: Sequence[str], samples: int) -> dict[str, Any]:
 
 
 def fake_run(
-    folder: Path, names: Sequence[str] = ("fp32", "bf16"), samples: int = 40, side: int = 64
+    folder: Path,
+    names: Sequence[str] = ("fp32", "bf16"),
+    samples: int = 40,
+    side: int = 64,
+    judge: bool = True,
 ) -> tuple[dict[str, Any], dict[str, dict[int, Thumbnail]]]:
     """A run's report dict and thumbnails, made from files laid out as the workflow does."""
     shards = write_shards(folder, names, samples, side)
@@ -212,6 +246,7 @@ def fake_run(
         [read_manifest(manifest) for pairs in shards.values() for _, manifest in pairs],
         captions(samples),
         IDS,
+        [judged(name, samples) for name in names if judge],
     )
     indices = {row["index"] for row in report["gallery"]["rows"]}
     return report, {name: thumbnails(shards[name], indices, 100_000) for name in names}

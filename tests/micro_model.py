@@ -22,19 +22,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import peers
-from t2i import (
-    clip,
-    engine,
-    inception,
-    latents,
-    micro,
-    micro_scorers,
-    pictures,
-    sampling,
-    scoring,
-    tokens,
-)
+from random_sdxl import RANDOM_CLIP, write_random_clip, write_random_sdxl
+from t2i import clip, engine, inception, latents, pictures, sampling, scoring, tokens
 from t2i.archive import Sample
+from t2i.micro_inception import write_micro_inception
 from t2i.prompt_tokens import PromptTokens
 
 SHIPPED = Path(__file__).parents[1] / "config" / "models" / "sdxl-base-1.0"
@@ -52,7 +43,7 @@ LONG_PROMPT = "one hundred words: " + "a red circle on a " * 20  # more than fit
 
 @dataclass(frozen=True)
 class MicroModel:
-    """A micro SDXL as files, as loaded engines, and as diffusers itself loads it (`peer`)."""
+    """The random SDXL as files, as loaded engines, and as diffusers itself loads it (`peer`)."""
 
     model: Path
     engines: dict[str, Path]
@@ -98,10 +89,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def micro_model(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> MicroModel:
-    """The micro SDXL, its fp32 and bf16 engines, and eight prompts, one of them too long."""
+    """The random SDXL, its fp32 and bf16 engines, and eight prompts, one of them too long."""
     folder = tmp_path_factory.mktemp("micro")
-    model = folder / "micro-sdxl"
-    micro.write_micro_sdxl(model, SHIPPED)
+    model = folder / "random-sdxl"
+    write_random_sdxl(model, SHIPPED)
     for name in TOKENIZERS:
         configs = {path.name: path for path in (SHIPPED / name).iterdir()}
         tokens.write_tokenizer(model / name, configs)
@@ -153,7 +144,7 @@ def example_pictures() -> list[np.ndarray]:
 def micro_inception(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     """Weights of Inception v3 at its full size, random."""
     folder = tmp_path_factory.mktemp("micro-inception")
-    micro_scorers.write_micro_inception(folder)
+    write_micro_inception(folder)
     return folder / "model.safetensors"
 
 
@@ -200,14 +191,14 @@ def inception_difference(
 
 
 @pytest.fixture(scope="session")
-def micro_clip(
+def random_clip(
     tmp_path_factory: pytest.TempPathFactory, one_thread: None
 ) -> tuple[Path, Any, Callable[..., Any]]:
     """A small CLIP as files, and open_clip's own model and validation transform for them."""
-    folder = tmp_path_factory.mktemp("micro-clip")
-    micro_scorers.write_micro_clip(folder)
-    config = folder / "micro-clip-quickgelu.json"
-    config.write_text(json.dumps({**micro_scorers.MICRO_CLIP, "quick_gelu": True}))
+    folder = tmp_path_factory.mktemp("random-clip")
+    write_random_clip(folder)
+    config = folder / "random-clip-quickgelu.json"
+    config.write_text(json.dumps({**RANDOM_CLIP, "quick_gelu": True}))
     open_clip.add_model_config(config)
     model, _, transform = open_clip.create_model_and_transforms(config.stem, pretrained=None)
     model.load_state_dict(load_file(folder / "model.safetensors"))
@@ -216,13 +207,13 @@ def micro_clip(
 
 @pytest.fixture(scope="session")
 def clip_difference(
-    micro_clip: tuple[Path, Any, Callable[..., Any]], example_pictures: list[np.ndarray]
+    random_clip: tuple[Path, Any, Callable[..., Any]], example_pictures: list[np.ndarray]
 ) -> Callable[[], float]:
     """Largest difference of CLIP scores, with the own and the next caption, from open_clip's.
 
     Pictures stand for samples 3, 4, ... of a data set whose last sample is the last picture's.
     """
-    folder, model, transform = micro_clip
+    folder, model, transform = random_clip
     captions = ["a cat", "two dogs", "x " * 100, *(f"A Star, number {n}!" for n in range(4))]
     first = len(captions) - len(example_pictures)
     expected = [

@@ -19,7 +19,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from t2i import micro, micro_scorers, networks, sources
+from random_sdxl import write_random_sdxl
+from t2i import networks, sources
+from t2i.micro_inception import write_micro_inception
 
 SHIPPED = Path(__file__).parents[1] / "config" / "models" / "sdxl-base-1.0"
 TABLE = SHIPPED.parents[1] / "sources.yaml"
@@ -50,8 +52,8 @@ def openai_archive(path: Path, state: dict[str, torch.Tensor]) -> None:
 
 
 def write_model(folder: Path) -> None:
-    """The micro SDXL under the published names of the fp16 weights."""
-    micro.write_micro_sdxl(folder, SHIPPED)
+    """A random SDXL under the published names of the fp16 weights."""
+    write_random_sdxl(folder, SHIPPED)
     for path in sorted(folder.rglob("*.safetensors")):
         half = {name: value.half() for name, value in load_file(path).items()}
         save_file(half, path.with_suffix(".fp16.safetensors"), metadata={"format": "pt"})
@@ -61,7 +63,7 @@ def write_model(folder: Path) -> None:
 def write_inception(path: Path) -> None:
     """A random Inception as pytorch-fid publishes its weights."""
     with tempfile.TemporaryDirectory() as folder:
-        micro_scorers.write_micro_inception(Path(folder))
+        write_micro_inception(Path(folder))
         state = load_file(Path(folder, "model.safetensors"))
     torch.save({**state, "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, path)
 

@@ -225,8 +225,23 @@ def test_shards_of_two_kinds_fail(key):
         assert (check.verdict, check.value) == (FAIL, f"shards differ in {key}")
 
 
-def some(name, verdict):
-    return Check(name, "rule", 1, verdict, "source")
+@pytest.mark.parametrize(
+    "windows, source",
+    [
+        (CLOSED_WINDOWS, compliance.CHECKER),
+        ({**CLOSED_WINDOWS, "label": "ours"}, "ours"),
+        ({**CLOSED_WINDOWS, "fid": [23.0, 24.0]}, "windows of this run's configuration"),
+        ({**CLOSED_WINDOWS, "clip": [31.0, 32.0], "label": "ours"}, "ours"),
+    ],
+)
+def test_only_the_closed_windows_have_the_checker_for_their_source(windows, source):
+    checks = compliance.window_checks(scores(), windows)
+    assert [check.source for check in checks] == [source, source]
+    assert {check.verdict for check in checks} == {PASS}
+
+
+def some(name, verdict, source="source"):
+    return Check(name, "rule", 1, verdict, source)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +267,7 @@ def test_summary_names_what_failed():
 
 
 def test_summary_claims_no_more_than_was_judged():
-    accuracy = [some("accuracy.fid", PASS), some("accuracy.clip", PASS)]
+    accuracy = [some(f"accuracy.{key}", PASS, compliance.CHECKER) for key in ("fid", "clip")]
     assert compliance.summary(accuracy, "closed", COMPARABLE) == (
         "All 2 checks that apply passed; closed-division accuracy targets met."
     )
@@ -263,6 +278,15 @@ def test_summary_claims_no_more_than_was_judged():
     text = compliance.summary(accuracy, "open", NOT_COMPARABLE)
     assert text.endswith("; the scores are not comparable with published ones.")
     assert "result" not in text
+
+
+def test_summary_says_whose_windows_were_met():
+    label = "demo windows of this project, not MLPerf's"
+    accuracy = [some(f"accuracy.{key}", PASS, label) for key in ("fid", "clip", "pixels")]
+    assert compliance.summary(accuracy, "open", NOT_COMPARABLE) == (
+        f"All 3 checks that apply passed; FID and CLIP lie inside the {label}; the scores are not "
+        "comparable with published ones."
+    )
 
 
 def test_records_hold_what_the_file_promises():

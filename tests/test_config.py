@@ -154,7 +154,7 @@ def test_null_takes_a_value_back():
         ({"samples": 64.0}, "samples: got 64.0; expected a whole number"),
         ({"samples": 1}, "samples: got 1; expected at least 2"),
         ({"samples": 100_000}, "samples: got 100000; expected at most 99999"),
-        ({"samples": 129}, "samples: got 129; the data set pictures has 128"),
+        ({"samples": 513}, "samples: got 513; the data set pictures has 512"),
         ({"shard_size": 0}, "shard_size: got 0; expected at least 1"),
         ({"offline": "no"}, "offline: got 'no'; expected true or false"),
         ({"mirror": ["a"]}, "mirror: got ['a']; expected text"),
@@ -305,7 +305,7 @@ def test_closed_division_refuses_what_it_does_not_allow(changes, start):
     (line,) = [line for line in lines if "closed division" in line]
     assert line.startswith(f"  {start}")
     unrelated = [line for line in lines if "closed division" not in line]
-    assert all("has 128" in line or "there is no file" in line for line in unrelated)
+    assert all("has 512" in line or "there is no file" in line for line in unrelated)
 
 
 def test_same_changes_are_allowed_in_the_open_division():

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import nn
 
 import peers
+from random_sdxl import RANDOM_CLIP
 from t2i import clip, inception, pictures
 from t2i.archive import Sample, pixel_digest
 from t2i.features import NAMES, read_features, write_features
-from t2i.micro_scorers import MICRO_CLIP
 from t2i.scoring import score_shard
 
 BY_BYTE = {"low": np.uint8, "high": np.uint8}
@@ -80,22 +80,22 @@ def activations(network: nn.Module) -> set[type[nn.Module]]:
 @pytest.mark.parametrize("said", [{}, {"quick_gelu": False}, {"quick_gelu": True}])
 def test_quick_gelu_is_forced(said: dict[str, bool]) -> None:
 
-    network = clip.clip_network({**MICRO_CLIP, **said})
+    network = clip.clip_network({**RANDOM_CLIP, **said})
     assert activations(network) == {QuickGELU}
     assert activations(network.visual) == activations(network.transformer) == {QuickGELU}
-    assert activations(open_clip.CLIP(**MICRO_CLIP)) == {nn.GELU}
+    assert activations(open_clip.CLIP(**RANDOM_CLIP)) == {nn.GELU}
 
 
 @pytest.mark.parametrize(
     "size", [(64, 64), (224, 224), (96, 160), (300, 225), (1024, 1024), (768, 1344)]
 )
 def test_preprocessing(
-    size: tuple[int, int], micro_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]]
+    size: tuple[int, int], random_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]]
 ) -> None:
     image = np.random.default_rng(6).integers(0, 256, (*size, 3), dtype=np.uint8)
     ours = clip.preprocess(image[None])
     assert ours.shape == (1, 3, 224, 224)
-    transform = micro_clip[2]
+    transform = random_clip[2]
     assert torch.equal(ours[0], transform(Image.fromarray(image)))
     np.testing.assert_allclose(ours[0].numpy(), peers.preprocessed(image), atol=1e-6, rtol=0)
 
@@ -104,7 +104,7 @@ def test_a_shard_is_scored_sample_by_sample(
     tmp_path: Path,
     micro_inception: Path,
     peer_inception: nn.Module,
-    micro_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]],
+    random_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]],
 ) -> None:
     """The last shard: the last sample's next caption is the first."""
     captions = [f"scene {n}" for n in range(5)]
@@ -113,7 +113,7 @@ def test_a_shard_is_scored_sample_by_sample(
         Sample(n, 100 + n, f"{n:05d}.png", pixel_digest(image), True)
         for n, image in zip((2, 3, 4), images, strict=True)
     ]
-    folder, model, transform = micro_clip
+    folder, model, transform = random_clip
     network = inception.load_inception(micro_inception, "cpu")
     loaded = clip.load_clip(folder, "cpu")
     features = score_shard(samples, images, captions, network, loaded, 2)
@@ -140,13 +140,13 @@ def test_a_shard_is_scored_sample_by_sample(
 
 
 def test_a_shard_is_scored_batch_by_batch(
-    micro_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]],
+    random_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]],
 ) -> None:
     """No image is taken before its batch, and each score is what all images together give."""
     stack = np.stack([np.asarray(pictures.paint(pictures.scene(n), 32)) for n in range(5)])
     samples = [Sample(n, 100 + n, f"{n:05d}.png", pixel_digest(stack[n]), True) for n in range(5)]
     captions = [f"scene {n}" for n in range(5)]
-    loaded = clip.load_clip(micro_clip[0], "cpu")
+    loaded = clip.load_clip(random_clip[0], "cpu")
     network = nn.Conv2d(3, 2, 299)  # instead of Inception, which takes much longer
     taken: list[int] = []
     taken_by_then: list[int] = []

@@ -9,10 +9,18 @@ import pytest
 
 import peers
 from t2i import fid, inception, pictures
+from t2i.embedded import TRAINED
 from t2i.features import NAMES, Features, gather
 from t2i.fid import Moments, frechet_distance, moments, normal_interval, read_moments, write_moments
 from t2i.labels import Network
-from t2i.metrics import compare, protocols, reduce_metrics
+from t2i.metrics import (
+    MLPERF_NETWORKS,
+    MLPERF_STATISTICS,
+    comparability,
+    compare,
+    protocols,
+    reduce_metrics,
+)
 
 
 def synthetic(rows: int, reference: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
@@ -285,12 +293,30 @@ def test_clip_mean_and_interval() -> None:
         fid.frechet_distance(features.inception, reference)[0], rel=0
     )
     assert not metrics["comparable"]["value"]
+    assert metrics["model_weights"] == TRAINED
     other = {**metrics, "clip": metrics["clip"] + 1}
     shifted = {**influence, "clip": influence["clip"] + 1}
     result = compare(metrics, other, influence, shifted)
     assert result["clip_difference"] == pytest.approx(1)
     assert result["clip_interval"] == pytest.approx([1, 1])
     assert result["fid_interval"] == [0, 0]
+
+
+def test_reasons_name_a_miniature_and_where_weights_come_from() -> None:
+    own = Network("micro-clip", "d", TRAINED)
+    protocol = protocols(Network("micro-inception", "b", "random"), own, "pictures")
+    assert comparability(5000, protocol, "micro-sdxl")["reasons"] == [
+        "micro-sdxl is a miniature trained on drawn pictures",
+        "micro-inception has random weights",
+        "micro-clip has weights trained on drawn pictures",
+        "the reference statistics or the network of FID are not MLPerf's",
+    ]
+    published = [Network(name, "a", "published") for name in MLPERF_NETWORKS.values()]
+    official = protocols(*published, MLPERF_STATISTICS)
+    assert comparability(5000, official, "sdxl-base-1.0") == {"value": True, "reasons": []}
+    assert comparability(5000, official, "mine")["reasons"] == [
+        "the model is mine, not MLPerf's sdxl-base-1.0"
+    ]
 
 
 @pytest.mark.parametrize("change", [{"samples": 63}, {"protocol": "another"}])

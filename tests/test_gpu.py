@@ -1,4 +1,4 @@
-"""The paths that need a GPU, on the micro SDXL: skipped where torch sees none."""
+"""The paths that need a GPU, on a random SDXL: skipped where torch sees none."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_images_are_those_of_diffusers(images, micro_model: MicroModel) -> None:
     assert largest <= allowed, f"{largest} grey levels, {share:.2%} of the values differ"
 
 
-def test_scores_are_those_of_the_cpu(micro_inception, micro_clip, monkeypatch) -> None:
+def test_scores_are_those_of_the_cpu(micro_inception, random_clip, monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     devices.exact_float32()
     rows = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
@@ -93,7 +93,7 @@ def test_scores_are_those_of_the_cpu(micro_inception, micro_clip, monkeypatch) -
             rows,
             captions,
             load_inception(micro_inception, device),
-            load_clip(micro_clip[0], device),
+            load_clip(random_clip[0], device),
             batch_size=2,
         )
         for device in ("cpu", "cuda")

@@ -22,9 +22,11 @@ from torch import nn
 
 import peers
 from micro_model import SHIPPED
+from random_sdxl import write_random_clip, write_random_sdxl
 from stand_ins import openai_archive
-from t2i import clip, inception, micro, micro_scorers, networks
+from t2i import clip, inception, networks
 from t2i.files import read_json, sha256_file
+from t2i.micro_inception import write_micro_inception
 
 SMALL = {
     "embed_dim": 32,
@@ -75,9 +77,9 @@ def test_miniatures_have_the_same_weights_every_time(tmp_path: Path) -> None:
         torch.manual_seed(seed)  # what else has drawn numbers must not matter
         folder = tmp_path / str(seed)
         for name, write in (
-            ("clip", micro_scorers.write_micro_clip),
-            ("inception", micro_scorers.write_micro_inception),
-            ("sdxl", lambda path: micro.write_micro_sdxl(path, SHIPPED)),
+            ("clip", write_random_clip),
+            ("inception", write_micro_inception),
+            ("sdxl", lambda path: write_random_sdxl(path, SHIPPED)),
         ):
             (folder / name).mkdir(parents=True)
             write(folder / name)

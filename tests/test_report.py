@@ -9,7 +9,6 @@ import json
 import re
 import runpy
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,12 +24,14 @@ from fake_results import (
     comparison,
     compliance,
     fake_run,
+    judged,
     metrics,
     picture,
     provenance,
     write_shard,
     write_shards,
 )
+from report_page import DOT, Elements, part
 from t2i.archive import DamagedShard, Sample
 from t2i.captions import format_captions
 from t2i.files import write_json
@@ -39,38 +40,11 @@ from t2i.page import MINUS, number, places, render, window
 from t2i.report import assemble, direction, gallery_rows
 from t2i.rulegraph import svg
 
-DOT = """digraph snakemake_dag {
-\t0[label = "all", color = "0.1 0.6 0.85", style="rounded"];
-\t1[label = "make_report", color = "0.2 0.6 0.85", style="rounded"];
-\t1 -> 0
-}"""
-
 
 @pytest.fixture(scope="module")
 def report_and_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     report, pictures = fake_run(tmp_path_factory.mktemp("run"))
     return report, render(report, pictures, svg(DOT))
-
-
-class Elements(HTMLParser):
-    """Every start tag with its attributes, and the text of `data` elements."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.numbers: list[tuple[float, str]] = []
-        self._value: float | None = None
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "data":
-            self._value = float(dict(attrs)["value"] or "")
-
-    def handle_data(self, data: str) -> None:
-        if self._value is not None:
-            self.numbers.append((self._value, data))
-            self._value = None
 
 
 def leaves(value: Any) -> list[Any]:
@@ -104,7 +78,9 @@ def test_every_number_is_one_of_the_report(report_and_page: tuple[dict[str, Any]
             assert plain == pytest.approx(value, rel=5e-4, abs=6e-3)
 
 
-@pytest.mark.parametrize("key", ["fid", "clip", "clip_shifted", "images_per_second", "samples"])
+@pytest.mark.parametrize(
+    "key", ["fid", "clip", "clip_shifted", "clip_first", "images_per_second", "samples"]
+)
 def test_headline_numbers_are_shown(report_and_page: tuple[dict[str, Any], str], key: str) -> None:
     report, page = report_and_page
     shown = {value for value, _ in Elements(page).numbers}
@@ -142,7 +118,7 @@ def test_policy_allows_the_script_of_the_page(report_and_page: tuple[dict[str, A
 
 def test_failure_is_said_with_its_check(report_and_page: tuple[dict[str, Any], str]) -> None:
     _, page = report_and_page
-    section = page[page.index('id="compliance"') : page.index('id="gallery"')]
+    section = part(page, "compliance")
     failing = section[section.index("<details open>") :]
     failing = failing[: failing.index("</details>")]
     assert "accuracy.fid" in failing
@@ -163,7 +139,7 @@ def test_banner_names_every_obstacle(report_and_page: tuple[dict[str, Any], str]
 
 def test_difference_in_words(report_and_page: tuple[dict[str, Any], str]) -> None:
     _, page = report_and_page
-    section = page[page.index('id="differences"') : page.index('id="compliance"')]
+    section = part(page, "quality")
     assert "differs: higher</strong> (worse)" in section
     assert "no difference shown" in section
 
@@ -299,11 +275,13 @@ def test_rounding() -> None:
 def test_script_writes_both_files(tmp_path: Path) -> None:
     names, samples = ["fp32", "bf16"], 20
     shards = write_shards(tmp_path, names, samples, 32)
-    files: dict[str, Any] = {"metrics": [], "compliance": [], "manifests": [], "shards": []}
+    kinds = ("metrics", "compliance", "judged", "manifests", "shards")
+    files: dict[str, Any] = {kind: [] for kind in kinds}
     for name in names:
         for kind, content in (
             ("metrics", metrics(name, samples)),
             ("compliance", compliance(name)),
+            ("judged", judged(name, samples)),
         ):
             files[kind].append(tmp_path / name / f"{kind}.json")
             write_json(files[kind][-1], content)
@@ -332,5 +310,6 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
     report = json.loads(output["json"].read_text(encoding="utf-8"))
     page = output["html"].read_text(encoding="utf-8")
     assert len(report["gallery"]["rows"]) == samples
+    assert report["judged"]
     assert page.count("<figure>") == page.count("data:image/png") == samples * len(names)
     assert len(page) < 10_000_000

@@ -16,7 +16,13 @@ OF_CONFIG = {"draw_rulegraph", "record_provenance", "check_compliance", "make_re
 OF_METRICS = {"reduce_metrics", "check_compliance", "compare_variants", "make_report"}
 OF_INCEPTION = {"extract_features", "extract_reference_features"}
 OF_STATISTICS = {"compute_reference_statistics", "record_provenance", *OF_METRICS}
-OF_SHARDS = {"extract_features", "extract_compliance_images", "record_provenance", *OF_METRICS}
+OF_SHARDS = {
+    "extract_features",
+    "extract_compliance_images",
+    "judge_pictures",
+    "record_provenance",
+    *OF_METRICS,
+}
 
 
 def copy_of(place: Workplace, folder: Path) -> Workplace:
@@ -182,8 +188,7 @@ def test_a_lock_of_another_host_is_left_alone(workplace):
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        # The embedded scoring networks, and what follows from them, come from the same module.
-        ("clip", {"make_micro_scorers", *OF_INCEPTION, *OF_STATISTICS}),
+        ("clip", {"extract_features", *OF_METRICS}),
         ("fid", OF_STATISTICS),
     ],
 )
@@ -246,6 +251,7 @@ def test_another_variant_repeats_nothing_of_the_others(finished):
         "generate_shard",
         "extract_features",
         "extract_compliance_images",
+        "judge_pictures",
         "reduce_metrics",
         "check_compliance",
     }

@@ -1,18 +1,30 @@
 """What follows from a configuration: settings, inputs, and the document of its keys."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from t2i.config import checked_config
 from t2i.config_document import markdown
-from t2i.settings import model_sources, needed_sources, variant_settings
+from t2i.settings import (
+    TOKENIZER_FILES,
+    TOKENIZERS,
+    model_sources,
+    needed_sources,
+    own_tokenizers,
+    tokenizer_sources,
+    variant_settings,
+)
 from t2i.sources import read_sources
-from t2i.yaml_files import read_yaml
+from t2i.yaml_files import ConfigError, read_yaml
 
 CONFIG = Path(__file__).parents[1] / "config"
 SCHEMA = read_yaml(CONFIG / "schemas" / "config.schema.yaml")
 TABLE = read_yaml(CONFIG / "sources.yaml")
 DEMO = read_yaml(CONFIG / "config.yaml")
+DEMO_REFERENCE = DEMO["scores"]["reference"]
 MLPERF = read_yaml(CONFIG / "mlperf.yaml")
 VARIANTS = {"fp32": {"dtype": "fp32", "device": "cuda"}, "bf16": {"dtype": "bf16"}}
 SOURCES = read_sources(TABLE)
@@ -44,8 +56,44 @@ def test_half_precision_takes_half_weights_and_every_other_format_the_full_ones(
         assert "sdxl-base-1.0/model_index.json" in names
 
 
-def test_embedded_run_needs_no_published_input():
-    assert needed_sources(checked_config(DEMO, SCHEMA, TABLE), SOURCES) == []
+def test_embedded_run_needs_nothing_but_the_shipped_models():
+    needed = needed_sources(checked_config(DEMO, SCHEMA, TABLE), SOURCES)
+    assert needed == sorted(
+        name for name in SOURCES if name.startswith(("micro-sdxl/", "micro-clip/"))
+    )
+    assert {SOURCES[name].address for name in needed} == {f"file:models/{name}" for name in needed}
+    scored = {"inception": "micro-inception", "clip": "clip-vit-b-32", "reference": DEMO_REFERENCE}
+    config = checked_config({**DEMO, "scores": scored}, SCHEMA, TABLE)
+    needed = needed_sources(config, SOURCES)
+    assert [name for name in needed if "clip" in name] == ["clip-vit-b-32/ViT-B-32.pt"]
+
+
+def test_a_model_brings_its_own_tokenizers_or_gets_sdxls():
+    assert own_tokenizers(SOURCES) == ["micro-sdxl/tokenizer", "micro-sdxl/tokenizer_2"]
+    for model in ("micro-sdxl", "sdxl-base-1.0"):
+        assert sorted(tokenizer_sources(model, SOURCES)) == sorted(
+            f"{model}/{folder}/{file}" for folder in TOKENIZERS for file in TOKENIZER_FILES
+        )
+    mine = replace(SOURCES["micro-sdxl/model_index.json"], name="mine/tokenizer_2/vocab.json")
+    assert tokenizer_sources("mine", {**SOURCES, mine.name: mine}) == [
+        *(f"mine/tokenizer/{file}" for file in TOKENIZER_FILES),
+        mine.name,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "network"),
+    [("inception", "inception-2015-12-05"), ("clip", "clip-vit-b-32"), ("clip", "micro-clip")],
+)
+def test_a_scoring_network_needs_files_in_the_table(key, network):
+    table = {name: group for name, group in TABLE.items() if name != network}
+    config = {**DEMO, "scores": {**DEMO["scores"], key: network}}
+    checked_config(config, SCHEMA, TABLE)
+    for files in (table, {**table, network: {**TABLE[network], "files": {}}}):
+        with pytest.raises(ConfigError) as caught:
+            checked_config(config, SCHEMA, files)
+        expected = f"  scores.{key}: got {network!r}; config/sources.yaml has no file of it"
+        assert str(caught.value).splitlines()[1:] == [expected]
 
 
 def test_official_run_needs_each_input_once():

@@ -1,11 +1,16 @@
 """The table of inputs: well formed, and equal to what is published."""
 
+import hashlib
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from t2i.embedded import CLIP, MODEL
 from t2i.files import file_digest
 from t2i.sources import read_sources
 from t2i.yaml_files import read_yaml
@@ -79,9 +84,9 @@ def test_all_malformed_entries_are_told_at_once():
     assert len(str(caught.value).splitlines()) == 4
 
 
-def test_shipped_files_have_the_size_and_digest_of_the_table(tmp_path):
+def test_shipped_files_have_the_size_and_digest_of_the_table():
     local = [entry for entry in read_sources(TABLE).values() if entry.address.startswith("file:")]
-    assert len(local) == 6
+    assert len(local) == 6 + 22
     for entry in local:
         path = ROOT / entry.address.removeprefix("file:")
         assert path.stat().st_size == entry.size, entry.name
@@ -117,6 +122,8 @@ def published(shared_data):
 def test_table_agrees_with_the_reference_table(shared_data):
     facts = published(shared_data)
     for group, entry in TABLE.items():
+        if group in (MODEL, CLIP):
+            continue  # the project's own
         for file, own in entry["files"].items():
             key = own.get("path", own.get("address", file))
             if key.startswith("file:") or key.endswith("/{path}"):
@@ -132,3 +139,82 @@ def test_addresses_agree_with_the_reference_table(shared_data):
         entry = reference[name]
         address = entry["url"].replace("{revision}", entry["revision"])
         assert TABLE[group]["address"] == address.replace("{hub}", entry.get("hub", ""))
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    """A project's folder with a table and two small models, one of them pinned before."""
+    files = {
+        "models/micro-sdxl/unet/config.json": b"{}",
+        "models/micro-sdxl/model_index.json": b"of the model",
+        "models/micro-sdxl/reference_images/00001.png": b"no input",
+        "models/micro-clip/model.safetensors": b"of the scorer",
+        "models/README.md": b"no input",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/sources.yaml").write_text(ONE_PINNED)
+    return tmp_path
+
+
+ONE_PINNED = """\
+# A comment: of all.
+first:   # kept as it is
+  licence:   "CC0"
+  files: {x: {sha256: "0"}}
+micro-sdxl:
+  licence: none
+  # an old comment of the group goes
+  files:
+    gone.json: {size: 1, sha256: 2}
+# A comment of what follows.
+
+last:
+  licence: 'CC0'
+"""
+
+
+def test_models_are_pinned_in_their_own_place_and_nowhere_else(shipped):
+    command = [sys.executable, ROOT / "scripts/pin_models.py"]
+    subprocess.run(command, cwd=shipped, check=True)
+    path = shipped / "config/sources.yaml"
+    head, _, rest = path.read_text().partition("micro-sdxl:\n")
+    assert head == ONE_PINNED.partition("micro-sdxl:\n")[0]
+    group, comment, rest = rest.partition("# A comment of what follows.\n")
+    tail = ONE_PINNED[ONE_PINNED.index(comment) :]
+    assert (comment + rest).startswith(f"{tail}micro-clip:\n")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    assert group.splitlines()[-1] == f"    unet/config.json: {{size: 2, sha256: {digest}}}"
+    table = {name: entry for name, entry in read_yaml(path).items() if name.startswith("micro")}
+    sources = read_sources(table)
+    assert list(sources) == [
+        "micro-sdxl/model_index.json",
+        "micro-sdxl/unet/config.json",
+        "micro-clip/model.safetensors",
+    ]
+    for name, source in sources.items():
+        assert source.address == f"file:models/{name}"
+        assert source.size == (shipped / "models" / name).stat().st_size
+        assert source.digest == file_digest(shipped / "models" / name, "sha256")
+        assert source.licence.startswith("Apache-2.0")
+    once = path.read_bytes()
+    subprocess.run(command, cwd=shipped, check=True)
+    assert path.read_bytes() == once
+
+
+def test_the_table_of_the_project_is_what_pinning_writes(tmp_path):
+    path = tmp_path / "sources.yaml"
+    path.write_bytes((ROOT / "config/sources.yaml").read_bytes())
+    subprocess.run([sys.executable, "scripts/pin_models.py", "--table", path], cwd=ROOT, check=True)
+    assert path.read_bytes() == (ROOT / "config/sources.yaml").read_bytes()
+
+
+def test_a_missing_model_is_not_pinned(shipped):
+    shutil.rmtree(shipped / "models/micro-clip")
+    command = [sys.executable, ROOT / "scripts/pin_models.py"]
+    done = subprocess.run(command, cwd=shipped, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "models/micro-clip: no files to pin" in done.stderr
+    assert (shipped / "config/sources.yaml").read_text() == ONE_PINNED

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 from torch import nn
 
+from random_sdxl import random_vae
 from t2i import weights
-from t2i.micro import micro_vae
 
 DTYPES = sorted(weights.TYPES.values(), key=str)
 SHAPES = st.lists(st.integers(0, 9), max_size=3)
@@ -143,7 +143,7 @@ def test_a_well_formed_file_of_the_same_kind_is_read(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vae")
-    micro_vae().save_pretrained(folder)
+    random_vae().save_pretrained(folder)
     return folder
 
 

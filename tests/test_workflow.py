@@ -7,6 +7,10 @@ import re
 import pytest
 
 from t2i.archive import read_shard
+from t2i.image_sets import read_list
+from t2i.pictures import file_name
+from t2i.reference import read_part
+from t2i.yaml_files import read_yaml
 from workflow_run import (
     CONFIGS,
     PROJECT,
@@ -25,14 +29,23 @@ RULES = {
     match["name"]: match["body"] for path in RULE_FILES for match in RULE.finditer(path.read_text())
 }
 OF_RUN = ("comparison.json", "provenance.json", "report.html", "report.json", "rulegraph.svg")
-OF_VARIANT = ("metrics.json", "compliance.json", "compliance_images/captions.txt")
+OF_VARIANT = (
+    "metrics.json",
+    "judged.json",
+    "compliance.json",
+    "compliance_images/captions.txt",
+)
 # Rules that a tiny run has no use for: those of published inputs, and targets of their own.
 ASIDE = (
-    "fetch_",
+    "fetch_images",
     "convert_",
+    "build_tokenizer",
     "write_mirror",
     "download_wheels",
     "sample_calibration_captions",
+    "train_",
+    "evaluate_micro",
+    "make_training_report",
     "free",
 )
 OF_DATASET = ("captions.tsv", "latents.npy", "sample_ids.txt", "tokens.micro-sdxl.npz")
@@ -79,13 +92,15 @@ def test_every_job_leaves_a_log_and_a_benchmark(finished):
 
 
 @pytest.mark.slow
-def test_the_report_says_what_a_small_run_of_random_weights_is_not(finished):
+def test_the_report_says_what_a_small_run_of_a_miniature_is_not(finished):
     folder = finished.folder / "results/tiny"
     reasons = [
         entry["reason"]
         for entry in json.loads((folder / "report.json").read_text())["not_comparable"]
     ]
-    assert "micro-sdxl is a miniature with random weights" in reasons
+    assert "micro-sdxl is a miniature trained on drawn pictures" in reasons
+    assert "micro-clip has weights trained on drawn pictures" in reasons
+    assert "micro-inception has random weights" in reasons
     assert "10 of the 10 compliance samples lie beyond the 6 samples of this run" in reasons
     page = html.unescape((folder / "report.html").read_text())
     assert [reason for reason in reasons if reason not in page] == []
@@ -96,6 +111,8 @@ def test_the_report_says_what_a_small_run_of_random_weights_is_not(finished):
         verdicts = {check["id"]: check["verdict"] for check in compliance["checks"]}
         assert verdicts["images.compliance"] == "not applicable"
         assert verdicts["accuracy.fid"] == "not applicable"
+        assert verdicts["pairing.clip"] != "not applicable"  # the scorer is trained
+        assert verdicts["inputs.micro-clip/model.safetensors"] == "pass"
 
 
 @pytest.mark.slow
@@ -113,8 +130,40 @@ def test_a_call_without_configuration_plans_the_demo(finished):
     bare = Workplace(finished.folder, config=())
     jobs = planned_jobs(bare.snakemake("--dry-run"))
     assert of_rule(jobs, "generate_shard") == {
-        f"{variant} {shard}" for variant in VARIANTS for shard in ("00000-00032", "00032-00064")
+        f"{variant} {first:05d}-{first + 32:05d}"
+        for variant in VARIANTS
+        for first in range(0, 128, 32)
     }
+    assert of_rule(jobs, "extract_reference_features") == {
+        f"pictures micro-inception {part}" for part in ("000-of-002", "001-of-002")
+    }
+
+
+@pytest.mark.slow
+def test_the_embedded_picture_set_is_a_reference_set(workplace):
+    """Two of its pictures through Inception; the tiny run has a smaller set of its own."""
+    part = "255-of-256"
+    features = f"resources/reference/pictures/features.micro-inception/{part}.npz"
+    workplace.snakemake(features)
+    listed = read_list(workplace.folder / "resources/reference/pictures/images.json")
+    assert [entry.name for entry in listed] == [file_name(index) for index in range(512)]
+    found = read_part(workplace.folder / features)
+    assert found.index.tolist() == [510, 511]
+
+
+@pytest.mark.slow
+def test_a_model_of_the_table_brings_its_own_tokenizers_or_gets_sdxls(finished, tmp_path):
+    table = read_yaml(PROJECT / "config/sources.yaml")
+    own = table.pop("micro-sdxl")
+    files = {
+        name: facts for name, facts in own["files"].items() if not name.startswith("tokenizer/")
+    }
+    table["mine"] = {**own, "files": files}
+    (tmp_path / "sources.yaml").write_text(json.dumps(table))
+    jobs = finished.plan(overlay={"model": "mine", "sources": str(tmp_path / "sources.yaml")})
+    assert of_rule(jobs, "fetch_source") == {f"mine/{name}" for name in files}
+    assert of_rule(jobs, "build_tokenizer") == {"mine tokenizer"}
+    assert of_rule(jobs, "tokenize_prompts") == {"pictures mine"}
 
 
 @pytest.mark.slow
@@ -219,7 +268,7 @@ def test_all_mistakes_of_a_configuration_are_named_at_once(finished):
 @pytest.mark.parametrize(
     ("overlay", "mistakes"),
     [
-        ({"samples": 129}, ["samples: got 129; the data set pictures has 128"]),
+        ({"samples": 513}, ["samples: got 513; the data set pictures has 512"]),
         (
             {"samples": 24, "division": "closed"},
             ["samples: got 24; the closed division allows only 5000", "model: got 'micro-sdxl'"],

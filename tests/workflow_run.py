@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-PARTS = ("config", "containers", "envs", "profiles", "rules", "scripts", "Snakefile", "slurm")
+PARTS = (
+    *("config", "containers", "envs", "models", "profiles", "rules", "scripts"),
+    *("Snakefile", "slurm"),
+)
 CONFIGS = PROJECT / "tests/configs"
 TINY = CONFIGS / "tiny.yaml"
 SHARDS = ("00000-00003", "00003-00006")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import image_transform
 from PIL import Image
 from safetensors.torch import load_file
@@ -29,13 +30,19 @@ def clip_network(config: dict[str, Any]) -> Any:
     QuickGELU; with the exact GELU they score differently without any error.
     """
     model = open_clip.CLIP(**{**config, "quick_gelu": True})
+    model.tokenize = open_clip.tokenize
     return model.eval().requires_grad_(False)
 
 
 def load_clip(folder: Path, device: str) -> Any:
-    """The model in `folder`: config.json and model.safetensors."""
+    """The model in `folder`: config.json, model.safetensors, and merges.txt.gz if it has its own.
+
+    The merges are those of its tokenizer; without the file it is CLIP's.
+    """
     model = clip_network(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     model.load_state_dict(load_file(folder / "model.safetensors"))
+    if (merges := folder / "merges.txt.gz").exists():
+        model.tokenize = SimpleTokenizer(str(merges))
     return model.to(device)
 
 
@@ -50,7 +57,7 @@ def preprocess(images: np.ndarray) -> Tensor:
 
 def caption_embeddings(model: Any, captions: list[str], batch_size: int) -> np.ndarray:
     """Unit embeddings (n, d) float32 of captions, cut at 77 tokens as open_clip does."""
-    tokens = open_clip.tokenize(captions).numpy()
+    tokens = model.tokenize(captions).numpy()
     device = model.logit_scale.device
     rows = []
     with torch.inference_mode():

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from t2i.config import CLOSED_WINDOWS
 from t2i.features import Features, check_coverage
+from t2i.judging import CAPTIONED
+from t2i.metrics import image_difference
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
 REQUIRED_SAMPLES = 5000
@@ -15,6 +18,10 @@ COMPLIANCE_IMAGES = 10
 CLOSED_SIDE = 1024
 CHECKER = "MLPerf Inference submission checker, stable-diffusion-xl"
 RULES = "MLPerf Inference rules, text-to-image"
+OURS = "this workflow"
+OWN_WINDOWS = "windows of this run's configuration"
+LEAST_SHOWN = 0.9  # share of pictures that show an attribute as captioned
+LEAST_FIRST = 0.95  # share of pictures whose own caption scores higher than the next one
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,10 @@ def window_checks(metrics: dict[str, Any], windows: dict[str, Any] | None) -> li
     """Whether FID and CLIP lie inside their windows; both ends count as inside, and both can fail.
 
     Windows hold `samples`, `fid` and `clip`; scores of another number of samples are not judged.
+    Their source is their `label`, or the submission checker for its own windows alone.
     """
     checks = []
+    source = window_source(windows)
     for key in ("fid", "clip"):
         name, value = f"accuracy.{key}", metrics[key]
         rule = f"{key.upper()} lies inside the accuracy window, neither worse nor better"
@@ -50,8 +59,88 @@ def window_checks(metrics: dict[str, Any], windows: dict[str, Any] | None) -> li
             low, high = windows[key]
             margin = min(value - low, high - value)
             verdict = PASS if margin >= 0 else FAIL
-            checks.append(Check(name, rule, value, verdict, CHECKER, low, high, margin))
+            checks.append(Check(name, rule, value, verdict, source, low, high, margin))
     return checks
+
+
+def window_source(windows: dict[str, Any] | None) -> str:
+    """Whose windows these are."""
+    if windows is None:
+        return "no window is configured"
+    if windows == CLOSED_WINDOWS:
+        return CHECKER
+    return str(windows.get("label", OWN_WINDOWS))
+
+
+def pixel_check(
+    references: dict[int, np.ndarray],
+    images: dict[int, np.ndarray],
+    samples: int,
+    limit: float,
+    source: str,
+) -> Check:
+    """Whether each reference image is met by the variant's image of the same sample.
+
+    Images (height, width, 3) uint8 by sample index. Their mean absolute difference in grey levels
+    is at most `limit` for every single one: in a mean over images a broken one could hide.
+    """
+    name = "accuracy.pixels"
+    rule = f"every reference image is met within {limit:g} grey levels on average"
+    beyond = sorted(index for index in references if index >= samples)
+    if beyond:
+        listed = ", ".join(map(str, beyond))
+        why = f"reference images beyond the {samples} samples: {listed}"
+        return Check(name, rule, why, NOT_APPLICABLE, source)
+    sizes = [
+        f"sample {index} has {_size(images[index])} pixels, its reference {_size(reference)}"
+        for index, reference in sorted(references.items())
+        if images[index].shape != reference.shape
+    ]
+    if sizes:
+        return Check(name, rule, "; ".join(sizes), FAIL, source, high=limit)
+    differences = {
+        index: image_difference(reference, images[index])
+        for index, reference in sorted(references.items())
+    }
+    worst = max(differences, key=differences.__getitem__)
+    largest = differences[worst]
+    value = (
+        f"{np.mean(list(differences.values())):.4g} on average over {len(differences)} images; "
+        f"largest {largest:.4g}, sample {worst}"
+    )
+    verdict = PASS if largest <= limit else FAIL
+    return Check(name, rule, value, verdict, source, high=limit, margin=limit - largest)
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def picture_checks(judged: dict[str, Any]) -> list[Check]:
+    """Whether the project's own pictures show what their captions say, by `t2i.judging`.
+
+    Shapes are reported only: a small one differs by few pixels from another.
+    """
+    return [
+        _share_check(
+            f"pictures.{name}",
+            f"the {name} of the caption is seen in at least {LEAST_SHOWN:.0%} of the pictures",
+            judged["attributes"][name]["share"],
+            LEAST_SHOWN,
+        )
+        for name in CAPTIONED
+    ]
+
+
+def first_check(share: float) -> Check:
+    """Whether nearly every image scores higher with its own caption than with the next row's."""
+    rule = f"the own caption scores higher than the next in at least {LEAST_FIRST:.0%} of samples"
+    return _share_check("pairing.first", rule, share, LEAST_FIRST)
+
+
+def _share_check(name: str, rule: str, share: float, least: float) -> Check:
+    verdict = PASS if share >= least else FAIL
+    return Check(name, rule, share, verdict, OURS, low=least, margin=share - least)
 
 
 def protocol_check(comparable: dict[str, Any], closed: bool) -> Check:
@@ -142,7 +231,7 @@ def _named_samples(name: str, rule: str, bad: np.ndarray, features: Features) ->
     found = features.index[bad]
     listed = ", ".join(map(str, found[:20])) + (", ..." if len(found) > 20 else "")
     value = f"{len(found)} of {len(bad)}" + (f": samples {listed}" if len(found) else "")
-    return Check(name, rule, value, FAIL if len(found) else PASS, "this workflow")
+    return Check(name, rule, value, FAIL if len(found) else PASS, OURS)
 
 
 def compliance_images_check(ids: list[int], samples: int, closed: bool) -> Check:
@@ -158,13 +247,16 @@ def compliance_images_check(ids: list[int], samples: int, closed: bool) -> Check
 
 
 def pairing_check(clip: float, shifted: float, random_network: bool) -> Check:
-    """Whether images score higher with their own captions than with the next row's."""
+    """Whether images score higher with their own captions than with the next row's.
+
+    A random network (`random_network`) cannot tell, so that nothing is judged by it.
+    """
     return Check(
         "pairing.clip",
         "the CLIP score falls when captions are moved by one row",
         f"{clip:.6g} with own captions, {shifted:.6g} moved by one",
         NOT_APPLICABLE if random_network else PASS if clip > shifted else FAIL,
-        "this workflow",
+        OURS,
         margin=clip - shifted,
     )
 
@@ -181,7 +273,7 @@ def uniformity_check(manifests: list[dict[str, Any]]) -> Check:
         "all shards come from one engine, device model, software and inputs",
         f"shards differ in {', '.join(differing)}" if differing else f"{len(manifests)} alike",
         FAIL if differing else PASS,
-        "this workflow",
+        OURS,
     )
 
 
@@ -198,12 +290,12 @@ def summary(checks: list[Check], division: str, comparable: dict[str, Any]) -> s
     if failed:
         text = f"{len(failed)} of {counted} checks failed: {', '.join(failed)}"
     else:
-        judged = all(
-            check.verdict == PASS
-            for check in checks
-            if check.id in ("accuracy.fid", "accuracy.clip")
-        )
-        accuracy = f"{division}-division accuracy targets met" if judged else "accuracy not judged"
+        scores = [check for check in checks if check.id in ("accuracy.fid", "accuracy.clip")]
+        accuracy = "accuracy not judged"
+        if all(check.verdict == PASS for check in scores):
+            (source,) = {check.source for check in scores}
+            official = f"{division}-division accuracy targets met"
+            accuracy = official if source == CHECKER else f"FID and CLIP lie inside the {source}"
         text = f"all {counted} checks that apply passed; {accuracy}"
     if not comparable["value"]:
         text += "; the scores are not comparable with published ones"

@@ -15,8 +15,9 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from t2i import embedded
-from t2i.datasets import CAPTIONS, dataset_files
+from t2i.datasets import CAPTIONS, NEGATIVE_PROMPT, dataset_files
 from t2i.image_sets import find_set, known_sets
+from t2i.settings import NETWORK_SOURCES
 from t2i.yaml_files import Config, ConfigError
 
 CLOSED_STATISTICS = "coco2014/val2014.npz"
@@ -26,9 +27,7 @@ CLOSED = {
     "samples": 5000,
     "sampler.steps": 20,
     "sampler.guidance": 8.0,
-    "sampler.negative_prompt": (
-        "normal quality, low quality, worst quality, low res, blurry, nsfw, nude"
-    ),
+    "sampler.negative_prompt": NEGATIVE_PROMPT,
     "scores.inception": "inception-2015-12-05",
     "scores.clip": "clip-vit-b-32",
     "scores.reference.statistics": CLOSED_STATISTICS,
@@ -38,6 +37,7 @@ CLOSED_WINDOWS = {
     "fid": [23.01085758, 23.95007626],
     "clip": [31.68631873, 31.81331801],
 }
+REFERENCE_IMAGE = re.compile(r"[0-9]{5}\.png")
 TYPES = {
     "integer": "a whole number such as 1000",
     "number": "a finite number such as 8.0",
@@ -88,6 +88,7 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
         *_unknown_inputs(filled, sources),
         *_too_many_samples(filled),
         *_bad_windows(filled),
+        *_bad_reference_images(filled),
     ]
     if filled.get("division") == "closed":
         mistakes += _against_closed_rules(filled)
@@ -234,11 +235,10 @@ def _at(config: Any, path: str) -> Any:
 
 def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
     for key, made, needed in (
-        ("dataset", embedded.DATASET, "captions_source.tsv"),
-        ("model", embedded.MODEL, "model_index.json"),
+        ("dataset", [embedded.DATASET], "captions_source.tsv"),
+        ("model", [], "model_index.json"),
     ):
-        known = [made]
-        known += [str(name) for name, group in sources.items() if needed in group["files"]]
+        known = [*made, *(name for name, group in sources.items() if needed in group["files"])]
         value = config.get(key)
         if value is not None and value not in known:
             hint = _nearest(value, known)
@@ -255,6 +255,11 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
             f"  scores.reference.statistics: got {statistics!r}; {config['sources']} has "
             f"{', '.join(known) or 'no npz'}{_nearest(statistics, known)}"
         )
+    for key in ("inception", "clip"):
+        network = _at(config, f"scores.{key}")
+        in_table = network in (*NETWORK_SOURCES, embedded.CLIP)
+        if in_table and not sources.get(network, {"files": {}})["files"]:
+            yield f"  scores.{key}: got {network!r}; {config['sources']} has no file of it"
     images = _at(config, "scores.reference.images")
     known = known_sets(config.get("dataset", embedded.DATASET), inputs)
     if images is not None and find_set(images, known) is None:
@@ -283,6 +288,21 @@ def _bad_windows(config: Config) -> Iterator[str]:
             yield f"  windows.{key}: got [{low}, {high}]; the lower bound stands first"
 
 
+def _bad_reference_images(config: Config) -> Iterator[str]:
+    given = (config.get("windows") or {}).get("images")
+    if given is None:
+        return
+    names = [path.name for path in Path(given).glob("*.png")]
+    odd = [name for name in sorted(names) if not REFERENCE_IMAGE.fullmatch(name)]
+    if not names:
+        yield f"  windows.images: there is no folder {given!r} that holds PNGs"
+    elif odd:
+        yield (
+            f"  windows.images: {given}/{odd[0]} is not named by a sample index in five digits, "
+            "such as 00042.png"
+        )
+
+
 def _against_closed_rules(config: Config) -> Iterator[str]:
     """What the closed division does not allow (MLPerf Inference rules for text-to-image)."""
     wanted = "; the closed division allows only {!r} (or set division: open)"
@@ -295,5 +315,9 @@ def _against_closed_rules(config: Config) -> Iterator[str]:
     if config.get("windows") != CLOSED_WINDOWS:
         yield f"  windows: got {config.get('windows')}" + wanted.format(CLOSED_WINDOWS)
     for name, variant in config.get("variants", {}).items():
+        for key in ("steps", "guidance"):
+            only = CLOSED[f"sampler.{key}"]
+            if variant.get(key, only) != only:
+                yield f"  variants.{name}.{key}: got {variant[key]!r}" + wanted.format(only)
         if "patch" in variant:
             yield f"  variants.{name}.patch: a patched model is not allowed in the closed division"

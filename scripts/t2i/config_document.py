@@ -15,6 +15,8 @@ A configuration says what is measured: model, data set, samples, variants, score
 | File | What it is |
 |---|---|
 | `config.yaml` | the embedded default: no GPU, no downloads; used when no other file is named |
+| `quality.yaml` | a study of the embedded default: what the verdict catches, and what it cannot |
+| `faults.py` | mistakes on purpose that `quality.yaml` puts into the pipeline |
 | `mlperf.yaml` | the official run |
 | `sources.yaml` | every input with its address, size, digest and licence |
 | `schemas/config.schema.yaml` | what a configuration may hold; the table below is made from it |
@@ -51,12 +53,33 @@ the others are compared with.
 variants:
   fp32: {dtype: fp32}
   bf16-wide: {dtype: bf16, batch_size: 16}
+  short: {dtype: bf16, steps: 8, guidance: 5.0}
   mine: {dtype: bf16, patch: my_patch.py:apply}
 ```
 
+`steps` and `guidance` are what `sampler` says unless the variant says otherwise for itself. Other
+values than the benchmark's belong to the open division.
+
 `patch` names a function of your own that receives the loaded diffusers pipeline and returns it.
 It may change whatever modules it likes. The file is part of the variant, so an edit of it makes the
-images anew. Patched variants belong to the open division.
+images anew. Patched variants belong to the open division. `faults.py` has examples.
+
+## Windows
+
+`windows` says between which bounds FID and CLIP have to lie, and for how many samples that holds.
+Give windows of your own a `label`, so that everybody sees whose they are. Where reference images
+of some samples are at hand, `images` and `image_difference` ask for more: that every one of them is
+met pixel by pixel, as closely as the variant's number format allows.
+
+```yaml
+windows:
+  label: windows of our own, from ten runs at fp32
+  samples: 500
+  fid: [40.5, 42.5]
+  clip: [30.9, 31.1]
+  images: my_references
+  image_difference: {fp32: 0.1, fp16: 1.0, bf16: 1.0}
+```
 
 ## A data set
 
@@ -89,7 +112,12 @@ One more group whose name is the value of `model`, with the files of a diffusers
 Diffusion XL's structure: `model_index.json`, `scheduler/scheduler_config.json`, `config.json` and
 the safetensors of both text encoders, UNet and VAE. Weights called `*.fp16.safetensors` are
 taken by variants of dtype fp16, the others by every other variant. Pickled weights are not read.
-The tokenizers are SDXL's, which the workflow rebuilds itself.
+The tokenizers are SDXL's, which the workflow rebuilds itself, unless the group has its own: where
+it names `tokenizer/vocab.json` or `tokenizer_2/vocab.json`, all files of that folder come from the
+group (`vocab.json`, `merges.txt`, `tokenizer_config.json`, `special_tokens_map.json`).
+
+`micro-sdxl` and `micro-clip` are such groups, of files that lie in `models/`. After a change there
+`scripts/pin_models.py` writes their sizes and digests anew.
 
 ## Machines without a network
 

@@ -16,8 +16,7 @@ import numpy as np
 import scipy.linalg
 
 from t2i.arrays import write_arrays
-
-Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+from t2i.intervals import Z95
 
 
 @dataclass(frozen=True)

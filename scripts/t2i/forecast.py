@@ -14,7 +14,7 @@ from typing import Any
 from t2i import embedded, settings, shards
 from t2i.datasets import CAPTIONS
 from t2i.disk import DiskFullError, format_bytes, free_bytes, freed_bytes, nearest_existing
-from t2i.fetching import part_path
+from t2i.fetching import is_remote, local_path, part_path
 from t2i.files import read_json
 from t2i.sources import Source
 
@@ -31,11 +31,9 @@ FOLDERS = {
     "reports and logs": RESULTS,
 }
 WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-EMBEDDED_WEIGHTS = 17_700_000
-EMBEDDED_SIDE = 64
 LARGEST_SIDE = 1024  # of a model whose configuration is not here yet
 PIXELS_PER_LATENT = 8
-TOKENIZERS = 3_300_000  # of an engine; they are copied, never linked
+TOKENIZERS = 3_300_000  # of an engine, CLIP's; they are copied, never linked
 MANIFEST_ENTRY = 300  # of a sample
 FEATURE_ROW = 8600  # of a sample
 COMPLIANCE_IMAGES = 10
@@ -45,10 +43,9 @@ EVERY_JOB = 100_000  # log, benchmark, Snakemake's own record, small results
 RULES = {
     "convert_inception": ("scoring networks", 96_000_000),
     "convert_clip": ("scoring networks", 606_000_000),
-    "make_micro_scorers": ("scoring networks", 102_000_000),
-    "make_micro_sdxl": ("weights", EMBEDDED_WEIGHTS),
+    "make_micro_inception": ("scoring networks", 88_000_000),
     "build_tokenizer": ("weights", 1_700_000),
-    "draw_pictures": ("data set", 1_000_000),
+    "draw_pictures": ("data set", 1_500_000),
     "sample_captions": ("data set", 2_000_000),
     "tokenize_prompts": ("data set", 8_000_000),
     "list_reference_images": ("data set", 10_000_000),
@@ -91,14 +88,11 @@ def engine_bytes(model: str, dtype: str, sources: dict[str, Source], linked: boo
     Weights that have its number format already are linked, or copied where `linked` is false
     (another file system); others are cast. Files of unknown size count as nothing.
     """
-    if model == embedded.MODEL:
-        files = [("fp32", EMBEDDED_WEIGHTS)]
-    else:
-        files = [
-            ("fp16" if name.endswith(".fp16.safetensors") else "fp32", sources[name].size or 0)
-            for name in settings.model_sources(model, dtype, sources)
-            if name.endswith(".safetensors")
-        ]
+    files = [
+        ("fp16" if name.endswith(".fp16.safetensors") else "fp32", sources[name].size or 0)
+        for name in settings.model_sources(model, dtype, sources)
+        if name.endswith(".safetensors")
+    ]
     return TOKENIZERS + sum(
         size * WEIGHT_BYTES[dtype] // WEIGHT_BYTES[held]
         for held, size in files
@@ -146,8 +140,8 @@ def _kind(source: str, config: dict[str, Any]) -> str:
     """What an input of the table is for."""
     if source.startswith(f"{config['model']}/"):
         return "weights"
-    networks = settings.NETWORK_SOURCES.values()
-    return "scoring networks" if source in networks else "data set"
+    networks = (*settings.NETWORK_SOURCES, embedded.CLIP)
+    return "scoring networks" if source.partition("/")[0] in networks else "data set"
 
 
 def _reference_images(job: Job, config: dict[str, Any]) -> int:
@@ -158,13 +152,16 @@ def _reference_images(job: Job, config: dict[str, Any]) -> int:
     return -(-images // parts)
 
 
-def image_side(model: str) -> int:
+def image_side(model: str, sources: dict[str, Source]) -> int:
     """Pixels along an image of a model, from its UNet's configuration as fetched or shipped."""
-    for folder in (RESOURCES, Path("config/models")):
-        path = folder / model / "unet/config.json"
+    name = f"{model}/unet/config.json"
+    paths = [RESOURCES / name]
+    if name in sources and not is_remote(sources[name].address):
+        paths.append(local_path(sources[name].address))
+    for path in paths:
         if path.is_file():
             return PIXELS_PER_LATENT * int(read_json(path)["sample_size"])
-    return EMBEDDED_SIDE if model == embedded.MODEL else LARGEST_SIDE
+    return LARGEST_SIDE
 
 
 def planned_job(
@@ -184,7 +181,7 @@ def checked_forecast(jobs: list[Job], config: dict[str, Any], sources: dict[str,
     """
     devices = {folder: nearest_existing(folder).stat().st_dev for folder in (RESOURCES, RESULTS)}
     linked = devices[RESOURCES] == devices[RESULTS]
-    totals = forecast(jobs, config, sources, image_side(config["model"]), linked)
+    totals = forecast(jobs, config, sources, image_side(config["model"], sources), linked)
     unknown = [
         job.wildcards["source"]
         for job in jobs

@@ -28,7 +28,8 @@ class Thumbnail:
     pixelated: bool
 
 
-def _encode(image: Image.Image, kind: str, **options: Any) -> str:
+def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    """An image as a data URI, in one of Pillow's formats with its options."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -42,14 +43,14 @@ def thumbnail(image: Image.Image, budget: int) -> Thumbnail:
     """
     longest = max(image.size)
     if longest <= MICRO:
-        source = _encode(image, "png", optimize=True)
+        source = data_uri(image, "png", optimize=True)
         if len(source) <= budget:
             width, height = (round(side * MICRO / longest) for side in image.size)
             return Thumbnail(source, width, height, pixelated=True)
     for side, quality in STEPS:
         small = image.copy()
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
-        source = _encode(small, "webp", quality=quality, method=6)
+        source = data_uri(small, "webp", quality=quality, method=6)
         if len(source) <= budget:
             break
     scale = min(256, max(longest, MICRO)) / longest

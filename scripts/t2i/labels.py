@@ -1,4 +1,4 @@
-"""Labels of scoring networks: which one, its digest, and whether its weights mean anything."""
+"""Labels of scoring networks: which one, its digest, and where its weights come from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from t2i.files import read_json, sha256_file
 
 @dataclass(frozen=True)
 class Network:
-    """What a metric says of its network: name, sha256 of the weights, published or random."""
+    """What a metric says of its network: name, sha256 of the weights, where these come from.
+
+    `weights` is "published", "random" or "trained on drawn pictures".
+    """
 
     name: str
     sha256: str
     weights: str
+
+
+def weights_in_words(weights: str) -> str:
+    """What a network has: random weights, weights trained on drawn pictures."""
+    known = ("published", "random")
+    return f"{weights} weights" if weights in known else f"weights {weights}"
 
 
 def describe(folder: Path) -> Network:

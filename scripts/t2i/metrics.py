@@ -11,7 +11,8 @@ from t2i import embedded
 from t2i.features import Features
 from t2i.fid import Moments, frechet_distance, normal_interval
 from t2i.files import sha256_bytes
-from t2i.labels import Network
+from t2i.intervals import wilson_interval
+from t2i.labels import Network, weights_in_words
 
 SCHEMA = 1
 FULL_RANK_SAMPLES = 2049  # a covariance of 2048 features has full rank from here on
@@ -21,6 +22,7 @@ INTERVAL_METHOD = {
         "covers sampling error, not the bias of FID at a finite number of images"
     ),
     "clip": "95 % normal interval of the mean over images",
+    "clip_first": "Wilson's 95 % interval of a share",
 }
 MLPERF_NETWORKS = {
     "inception": "inception-2015-12-05",
@@ -58,12 +60,12 @@ def comparability(samples: int, protocol: dict[str, Any], model: str) -> dict[st
     """Whether FID and CLIP may be set beside other people's numbers, and why not."""
     reasons = []
     if model == embedded.MODEL:
-        reasons.append(f"{model} is a miniature with random weights")
+        reasons.append(f"{model} is a miniature {embedded.TRAINED}")
     elif model != MLPERF_MODEL:
         reasons.append(f"the model is {model}, not MLPerf's {MLPERF_MODEL}")
     for network in protocol["networks"].values():
         if network["weights"] != "published":
-            reasons.append(f"{network['name']} has {network['weights']} weights")
+            reasons.append(f"{network['name']} has {weights_in_words(network['weights'])}")
     if protocol["fid"] != "mlperf":
         reasons.append("the reference statistics or the network of FID are not MLPerf's")
     if samples < FULL_RANK_SAMPLES:
@@ -80,17 +82,21 @@ def reduce_metrics(
 
     The mean of the CLIP scores is taken in float64. `clip_shifted` is the mean score when every
     image is scored with the next caption: pictures that belong to their captions score lower.
+    `clip_first` is the share of samples whose own caption scores higher than the next one.
     """
     fid, influence = frechet_distance(features.inception, reference)
     scores = features.clip.astype(np.float64)
     clip = float(scores.mean())
+    first = int((features.clip > features.clip_shifted).sum())
     metrics = {
         "model": model,
-        "model_weights": "random" if model == embedded.MODEL else "as fetched",
+        "model_weights": embedded.TRAINED if model == embedded.MODEL else "as fetched",
         "samples": len(features.index),
         "fid": fid,
         "clip": clip,
         "clip_shifted": float(features.clip_shifted.mean(dtype=np.float64)),
+        "clip_first": first / len(scores),
+        "clip_first_interval": list(wilson_interval(first, len(scores))),
         "fid_interval": list(normal_interval(fid, influence)),
         "clip_interval": list(normal_interval(clip, scores)),
         "interval_method": INTERVAL_METHOD,
@@ -172,12 +178,17 @@ def identical_images(baseline: list[dict[str, Any]], other: list[dict[str, Any]]
     return sum(digests[1].get(index) == digest for index, digest in digests[0].items())
 
 
+def image_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean absolute difference of two images (height, width, 3) uint8, in grey levels."""
+    return float(np.abs(one.astype(np.int16) - other).mean())
+
+
 def mean_absolute_difference(
     baseline: dict[str, np.ndarray], other: dict[str, np.ndarray]
 ) -> float | None:
     """Mean absolute difference in grey levels over the images both have, None if there is none."""
     differences = [
-        np.abs(image.astype(np.int16) - other[name]).mean()
+        image_difference(image, other[name])
         for name, image in sorted(baseline.items())
         if name in other and other[name].shape == image.shape
     ]

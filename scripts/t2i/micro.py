@@ -1,112 +1,106 @@
-"""A miniature of SDXL's structure with fixed-seed random weights.
+"""The micro SDXL and its CLIP scorer: SDXL's structure in miniature, for pictures of 128 pixels.
 
-It lets every rule run anywhere in minutes. Its weights mean nothing, so whatever is computed with
-them is labelled as random.
+Only the architectures stand here. `t2i.train_*` trains them, and the trained weights are shipped in
+`models/`.
 """
 
 from __future__ import annotations
 
 import t2i.compat  # noqa: F401
 
-from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-LATENT_SIDE = 8
-VOCABULARY = 49408
-TEXT_WIDTH = 32
+from t2i.clip import CLIP_SIDE
+from t2i.pictures import SIDE
+from t2i.vocabulary import vocabulary_size
 
-
-def randomise(network: nn.Module, seed: int, gain: float = 1.0) -> nn.Module:
-    """Fill the weights of matrices and kernels with normal values of variance gain^2 / fan-in.
-
-    Embedding tables and CLIP's class embedding get unit variance, biases are zero; other vectors
-    (weights of norms) keep their initial values, which are not random.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    tables = {id(table.weight) for table in network.modules() if isinstance(table, nn.Embedding)}
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-                continue
-            if parameter.ndim < 2 and not name.endswith("class_embedding"):
-                continue
-            fan_in = 1 if id(parameter) in tables else parameter[0].numel()  # of a vector 1
-            parameter.normal_(0.0, gain / fan_in**0.5, generator=generator)
-    return network
+LATENT_SIDE = SIDE // 8
+TEXT_WIDTHS = (64, 96)  # of the two text encoders
+TIME_WIDTH = 32  # of each of the six sizes and offsets
+CHANNELS = (48, 80, 112)
+SCALING = 0.13025  # SDXL's own
 
 
 def micro_unet() -> UNet2DConditionModel:
-    """SDXL's UNet in miniature: its block types, two levels with attention, text-time embedding."""
+    """SDXL's UNet: its block types, two of three levels attending to text, text-time embedding."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIDE,
-        block_out_channels=(16, 32, 64),
+        block_out_channels=CHANNELS,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 1, 1),
-        attention_head_dim=(2, 4, 4),
-        cross_attention_dim=2 * TEXT_WIDTH,
+        transformer_layers_per_block=(1, 1, 2),
+        attention_head_dim=tuple(width // 16 for width in CHANNELS),  # how many heads
+        cross_attention_dim=sum(TEXT_WIDTHS),
         use_linear_projection=True,
         addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=TEXT_WIDTH + 6 * 8,
-        norm_num_groups=8,
+        addition_time_embed_dim=TIME_WIDTH,
+        projection_class_embeddings_input_dim=TEXT_WIDTHS[1] + 6 * TIME_WIDTH,
+        norm_num_groups=16,
     )
 
 
 def micro_vae() -> AutoencoderKL:
-    """SDXL's autoencoder in miniature: four levels, eight pixels for a latent."""
+    """SDXL's autoencoder: four levels, eight pixels for a latent."""
     return AutoencoderKL(
-        sample_size=8 * LATENT_SIDE,
-        block_out_channels=(8, 16, 16, 16),
+        sample_size=SIDE,
+        block_out_channels=(16, 32, 64, 64),
         layers_per_block=1,
         latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         norm_num_groups=8,
-        scaling_factor=0.13025,
+        scaling_factor=SCALING,
         force_upcast=True,
     )
 
 
-def micro_text_config(hidden_act: str) -> CLIPTextConfig:
-    """A two-layer CLIP text encoder with CLIP's real vocabulary."""
+def _text_config(width: int, hidden_act: str) -> CLIPTextConfig:
+    """A CLIP text encoder of three layers: the pipeline takes the states after the second."""
+    size = vocabulary_size()
     return CLIPTextConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=4 * TEXT_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        projection_dim=TEXT_WIDTH,
+        vocab_size=size,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=3,
+        num_attention_heads=width // 32,
+        projection_dim=width,
         max_position_embeddings=77,
         hidden_act=hidden_act,
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=1,
+        bos_token_id=size - 2,
+        eos_token_id=size - 1,
+        pad_token_id=0,
     )
 
 
-def write_micro_sdxl(folder: Path, shipped: Path) -> None:
-    """Write a micro SDXL without tokenizers in diffusers' layout.
+def micro_text_encoders() -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
+    """SDXL's two text encoders, the second with a projection of its pooled output."""
+    first, second = TEXT_WIDTHS
+    return (
+        CLIPTextModel(_text_config(first, "quick_gelu")),
+        CLIPTextModelWithProjection(_text_config(second, "gelu")),
+    )
 
-    `shipped` holds SDXL's own model_index.json and scheduler, which the miniature shares.
-    """
-    networks: dict[str, Any] = {
-        "unet": micro_unet(),
-        "vae": micro_vae(),
-        "text_encoder": CLIPTextModel(micro_text_config("quick_gelu")),
-        "text_encoder_2": CLIPTextModelWithProjection(micro_text_config("gelu")),
+
+def micro_clip_config() -> dict[str, Any]:
+    """The scorer's architecture in open_clip's words."""
+    return {
+        "embed_dim": 64,
+        "vision_cfg": {
+            "image_size": CLIP_SIDE,
+            "layers": 3,
+            "width": 96,
+            "patch_size": 32,
+            "head_width": 32,
+        },
+        "text_cfg": {
+            "context_length": 77,
+            "vocab_size": vocabulary_size(),
+            "width": 64,
+            "heads": 2,
+            "layers": 2,
+        },
     }
-    for seed, (name, network) in enumerate(networks.items()):
-        randomise(network, seed)
-        network.save_pretrained(folder / name, safe_serialization=True)
-    for name in ("model_index.json", "scheduler/scheduler_config.json"):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((shipped / name).read_bytes())

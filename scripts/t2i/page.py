@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from t2i.gallery import Thumbnail
+from t2i.labels import weights_in_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 MINUS = "\N{MINUS SIGN}"
@@ -38,6 +39,21 @@ COLUMNS = {
         "Mean of 100 times the cosine between an image and its caption; no unit, higher is better."
         " Below it the 95 % interval over images."
     ),
+    "FID difference": "FID less that of the baseline, with the paired 95 % interval over images.",
+    "CLIP difference": "CLIP less that of the baseline, with the paired 95 % interval over images.",
+    "Pixel difference": (
+        "Mean absolute difference, in grey levels of 255, from the baseline's images of the"
+        " compliance samples within the run; below it, how many of all images are the same in every"
+        " pixel."
+    ),
+    "As captioned": (
+        "Share of pictures whose colour, size, place and background are those of the caption, with"
+        " Wilson's 95 % interval; higher is better."
+    ),
+    "Own caption first": (
+        "Share of images whose own caption scores higher than that of the next sample, with"
+        " Wilson's 95 % interval; higher is better."
+    ),
     "CLIP, next caption": (
         "The same score with each image given the caption of the next sample. Scores of a working"
         " model fall clearly below the CLIP column; if not, images and captions are mixed up or"
@@ -45,6 +61,7 @@ COLUMNS = {
     ),
     "Images/s": "Images per second of generation; higher is better. Loading is not counted.",
     "Device": "The machine part that generated the images.",
+    "Sampling": "Denoising steps, scale of classifier-free guidance, and the patch, if any.",
     "Engine": "Number format, and the start of the sha256 of the weights that images refer to.",
     "Verdict": "Whether the rules checked below hold. It is not a result verified by MLCommons.",
 }
@@ -180,6 +197,31 @@ def _integrity(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _accuracy_checks(variant: Mapping[str, Any]) -> dict[str, Any]:
+    """A variant's checks of FID and CLIP against their windows by id, None for one it lacks."""
+    checks = {check["id"]: check for check in variant["compliance"]["checks"]}
+    return {name: checks.get(name) for name in ("accuracy.fid", "accuracy.clip")}
+
+
+def environment() -> Environment:
+    """What pages are made with: everything escaped, nothing undefined, the filters for numbers."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        num=number, interval=interval, cell=cell, chip=chip, digest=digest, size=size
+    )
+    made.filters["weights"] = weights_in_words
+    made.filters["sentence"] = lambda text: text.rstrip(". ") + "."
+    made.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    made.globals.update(window=window, places=places)
+    return made
+
+
 def render(
     report: Mapping[str, Any], pictures: Mapping[str, Mapping[int, Thumbnail]], graph: str
 ) -> str:
@@ -188,26 +230,20 @@ def render(
     `report` is the dict of `t2i.report.assemble`, `pictures` the thumbnails of each variant by
     sample index (a missing one leaves a gap that says so), `graph` the rule graph's SVG.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        num=number, interval=interval, cell=cell, chip=chip, digest=digest, size=size
-    )
-    environment.filters["sentence"] = lambda text: text.rstrip(". ") + "."
-    environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
-    environment.globals.update(window=window, places=places)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    return environment.get_template("report.html.jinja").render(
-        report=report,
-        pictures=pictures,
-        columns=COLUMNS,
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        integrity=_integrity(script),
-        graph=Markup(graph[graph.index("<svg") :]),
+    pairs = {pair["variant"]: pair for pair in report["comparison"]["pairs"]}
+    return (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            pictures=pictures,
+            pairs=pairs,
+            accuracy_checks=_accuracy_checks,
+            columns=COLUMNS,
+            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            integrity=_integrity(script),
+            graph=Markup(graph[graph.index("<svg") :]),
+        )
     )

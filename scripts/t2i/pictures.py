@@ -1,8 +1,15 @@
-"""The project's own captioned picture set: drawn scenes with one object, in COCO's format."""
+"""The project's own captioned picture set: drawn scenes with one object, in COCO's format.
+
+Every combination of shape, colour, size, place and background is one scene. The first `COUNT`
+scenes are the validation part, which is the embedded data set; the others are for training.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,28 +19,32 @@ from t2i.datasets import CAPTIONS
 
 SEED = 20141
 COUNT = CAPTIONS["pictures"]
-SIDE = 64
+SIDE = 128
 OVERSAMPLING = 4
 COMPLIANCE_IDS = 10
 
+# Near the corners of the colour cube, where strong guidance cannot turn one into another.
 COLOURS = {
-    "red": (208, 40, 48),
-    "orange": (240, 140, 24),
-    "yellow": (244, 212, 48),
-    "green": (40, 152, 72),
-    "blue": (40, 88, 200),
-    "purple": (128, 56, 168),
-    "black": (24, 24, 28),
+    "red": (224, 32, 32),
+    "green": (24, 184, 40),
+    "blue": (32, 48, 224),
+    "yellow": (240, 224, 32),
+    "magenta": (224, 32, 208),
+    "cyan": (32, 208, 224),
+    "black": (16, 16, 16),
     "white": (248, 248, 248),
 }
+# Inside the colour cube, far from every object's colour.
 BACKGROUNDS = {
-    "grey": (144, 148, 152),
-    "sky blue": (160, 208, 240),
-    "sand": (228, 212, 176),
-    "dark green": (24, 72, 56),
+    "grey": (128, 128, 128),
+    "lilac": (184, 152, 232),
+    "mint": (152, 232, 176),
+    "brown": (120, 64, 24),
 }
-SHAPES = ("circle", "square", "triangle", "star")
-SIZES = {"small": 0.13, "large": 0.24}
+# The circumscribed circle's radius by that of the circle, so that all shapes look equally large.
+SHAPES = {"circle": 1.0, "square": 0.9 * 2**0.5, "triangle": 1.1, "star": 1.05}
+INNER_STAR = 0.38
+SIZES = {"small": 0.12, "large": 0.22}
 PLACES = {
     "in the top left corner": (0.28, 0.28),
     "at the top": (0.5, 0.28),
@@ -49,6 +60,11 @@ PHRASES = (
     "A {size} {colour} {shape} {place} on a {background} background.",
     "A picture of a {size} {colour} {shape} {place}, the background is {background}.",
     "There is a {size} {shape} that is {colour} {place} of a {background} picture.",
+    "A {background} background with a {size} {colour} {shape} {place}.",
+    "The {colour} {shape} {place} is {size}, and all around it is {background}.",
+    "Against {background}, one {size} {colour} {shape} {place}.",
+    "This drawing shows a {size} {shape}, {colour} in colour, {place} of a {background} sheet.",
+    "Everything is {background} except for a {size} {colour} {shape} {place}.",
 )
 
 
@@ -63,14 +79,26 @@ class Scene:
     background: str
 
 
+@cache
+def scenes() -> tuple[Scene, ...]:
+    """All combinations once, in an order that looks random and is the same on every machine."""
+    tables = (SHAPES, COLOURS, SIZES, PLACES, BACKGROUNDS)
+    combinations = [Scene(*names) for names in itertools.product(*tables)]
+
+    def position(picture: Scene) -> bytes:
+        return hashlib.sha256(f"{SEED} {picture}".encode()).digest()
+
+    return tuple(sorted(combinations, key=position))
+
+
 def scene(index: int) -> Scene:
     """The scene of a picture, a function of its index alone."""
-    draw = np.random.default_rng([SEED, index])
+    return scenes()[index]
 
-    def pick(names: Any) -> str:
-        return str(draw.choice(list(names)))
 
-    return Scene(pick(SHAPES), pick(COLOURS), pick(SIZES), pick(PLACES), pick(BACKGROUNDS))
+def captions(picture: Scene) -> list[str]:
+    """A scene's captions, one for each phrasing."""
+    return [phrase.format(**vars(picture)) for phrase in PHRASES]
 
 
 def paint(picture: Scene, side: int = SIDE) -> Image.Image:
@@ -78,8 +106,9 @@ def paint(picture: Scene, side: int = SIDE) -> Image.Image:
     large = side * OVERSAMPLING
     image = Image.new("RGB", (large, large), BACKGROUNDS[picture.background])
     draw = ImageDraw.Draw(image)
-    x, y = (coordinate * large for coordinate in PLACES[picture.place])
-    radius = SIZES[picture.size] * large
+    # PIL counts from the middle of the first pixel.
+    x, y = (coordinate * large - 0.5 for coordinate in PLACES[picture.place])
+    radius = SIZES[picture.size] * SHAPES[picture.shape] * large
     colour = COLOURS[picture.colour]
     if picture.shape == "circle":
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
@@ -87,7 +116,8 @@ def paint(picture: Scene, side: int = SIDE) -> Image.Image:
         corners = {"square": 4, "triangle": 3, "star": 10}[picture.shape]
         angles = 2 * np.pi * np.arange(corners) / corners - np.pi / 2
         angles += np.pi / 4 if picture.shape == "square" else 0
-        radii = np.where(np.arange(corners) % 2, 0.45, 1.0) if picture.shape == "star" else 1.0
+        star = picture.shape == "star"
+        radii = np.where(np.arange(corners) % 2, INNER_STAR, 1.0) if star else 1.0
         points = np.stack(
             [x + radius * radii * np.cos(angles), y + radius * radii * np.sin(angles)]
         )
@@ -113,7 +143,7 @@ def coco_annotations(count: int = COUNT) -> dict[str, Any]:
         image = {"id": index + 1, "file_name": file_name(index), "height": SIDE, "width": SIDE}
         images.append({**image, "coco_url": "", "license": 1})
         for phrase in draw.choice(len(PHRASES), size=2, replace=False):
-            caption = PHRASES[phrase].format(**vars(scene(index)))
+            caption = captions(scene(index))[phrase]
             annotations.append(
                 {"id": next(caption_ids), "image_id": index + 1, "caption": f"{caption}\n"}
             )

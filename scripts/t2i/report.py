@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from t2i.captions import Caption
+from t2i.compliance import window_source
 
 SCHEMA = 1
 ROWS = 24  # gallery rows: the ten compliance samples of MLPerf and as many again, and a few
@@ -90,8 +91,12 @@ def _gallery(
     captions: Sequence[Caption],
     compliance_ids: Sequence[int],
     dataset: str,
+    wrong: Mapping[str, Mapping[int, list[str]]],
 ) -> dict[str, Any]:
-    """Rows of the gallery; `shown` maps each variant to its samples' pixel digests."""
+    """Rows of the gallery; `shown` maps each variant to its samples' pixel digests.
+
+    `wrong` maps it to what is not as captioned in samples, where that was judged.
+    """
     available = set.intersection(*(set(samples) for samples in shown.values()))
     if available and max(available) >= len(captions):
         raise ValueError(
@@ -112,10 +117,24 @@ def _gallery(
             "compliance": index in compliance,
             "sensitive": index in SENSITIVE.get(dataset, ()),
             "sha256": {name: samples[index] for name, samples in shown.items()},
+            "wrong": {name: samples[index] for name, samples in wrong.items() if index in samples},
         }
         for index in [*compliance, *spread]
     ]
     return {"rule": rule, "rows": rows}
+
+
+def _wrong(judged: Mapping[str, dict[str, Any]]) -> dict[str, dict[int, list[str]]]:
+    """By variant and sample index, the attributes that are not as captioned."""
+    return {
+        name: {sample["index"]: list(sample["attributes"]) for sample in of_variant["wrong"]}
+        for name, of_variant in judged.items()
+    }
+
+
+def _windows(windows: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The run's windows and whose they are."""
+    return None if windows is None else {**windows, "source": window_source(windows)}
 
 
 def _methods(variants: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -148,15 +167,18 @@ def assemble(
     manifests: Sequence[dict[str, Any]],
     captions: Sequence[Caption],
     compliance_ids: Sequence[int],
+    judged: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Gather one run's results, unrounded, as the content of `report.json`.
 
     `names` orders the variants, the first being the gallery's left column; the other arguments are
-    the parsed result files, in any order. Raises ValueError when a variant lacks one of them, or
+    the parsed result files, in any order; `judged` is empty where no judge knows what the pictures
+    should show. Raises ValueError when a variant lacks one of them, or
     an image its caption.
     """
     measured = _by_variant(metrics, names, "metrics.json")
-    judged = _by_variant(compliance, names, "compliance.json")
+    verdicts = _by_variant(compliance, names, "compliance.json")
+    shares = _by_variant(judged, names, "judged.json") if judged else {}
     _by_variant(manifests, names, "shard manifest")
     config = provenance["config"]
     variants = []
@@ -166,13 +188,17 @@ def assemble(
             (manifest for manifest in manifests if manifest["variant"] == name),
             key=lambda manifest: str(manifest["shard"]),
         )
+        settings = config.get("variants", {}).get(name) or {}
+        sampler = {**config["sampler"], **settings}
         shown[name] = {s.index: s.sha256 for shard in shards for s in shard["samples"]}
         variants.append(
             {
                 "name": name,
-                "settings": config.get("variants", {}).get(name) or {},
+                "settings": settings,
+                "sampling": {key: sampler[key] for key in ("steps", "guidance")},
                 "metrics": measured[name],
-                "compliance": judged[name],
+                "compliance": verdicts[name],
+                "judged": {"attributes": shares[name]["attributes"]} if judged else None,
                 "generation": _generation(shards),
             }
         )
@@ -190,9 +216,13 @@ def assemble(
         "schema": SCHEMA,
         "run": run,
         "variants": variants,
+        "windows": _windows(config.get("windows")),
+        "judged": bool(judged),
         "not_comparable": _obstacles(variants, beyond, compliance_ids),
         "comparison": {"baseline": comparison["baseline"], "pairs": pairs},
-        "gallery": _gallery(shown, captions, compliance_ids, str(config.get("dataset"))),
+        "gallery": _gallery(
+            shown, captions, compliance_ids, str(config.get("dataset")), _wrong(shares)
+        ),
         "methods": _methods(variants),
         "provenance": provenance,
     }

@@ -12,6 +12,7 @@ from t2i.folder_lock import is_locked
 from t2i.sources import Source
 from t2i.yaml_files import Config
 
+TOKENIZERS = ("tokenizer", "tokenizer_2")
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 NETWORK_SOURCES = {
     "inception-2015-12-05": "inception-2015-12-05/pt_inception-2015-12-05-6726825d.pth",
@@ -23,19 +24,20 @@ VERIFIED = Path(".snakemake/t2i-verified.json")
 def variant_settings(config: Config, name: str) -> dict[str, Any]:
     """A variant's entry with the sampler and the device that apply to it."""
     variant = config["variants"][name]
+    sampler = {**config["sampler"], **variant}
     return {
         "dtype": variant["dtype"],
         "batch_size": variant["batch_size"],
         "threads": variant["threads"],
         "device": variant.get("device", config["device"]),
         "patch": variant.get("patch"),
-        "steps": config["sampler"]["steps"],
-        "guidance": float(config["sampler"]["guidance"]),
+        "steps": sampler["steps"],
+        "guidance": float(sampler["guidance"]),
     }
 
 
 def model_sources(model: str, dtype: str, sources: dict[str, Source]) -> list[str]:
-    """Names of a published model's files for a number format.
+    """Names of a model's files for a number format, its own tokenizers among them.
 
     fp16 takes the fp16 weights and every other format the full ones, as the reference does; what
     there is but one of serves all.
@@ -47,21 +49,56 @@ def model_sources(model: str, dtype: str, sources: dict[str, Source]) -> list[st
     return [name for name in names if name not in unused]
 
 
+def own_tokenizers(sources: dict[str, Source]) -> list[str]:
+    """Tokenizers that models of the table bring with them, as MODEL/TOKENIZER."""
+    ends = tuple(f"/{tokenizer}/vocab.json" for tokenizer in TOKENIZERS)
+    return [name.removesuffix("/vocab.json") for name in sources if name.endswith(ends)]
+
+
+def tokenizer_sources(model: str, sources: dict[str, Source]) -> list[str]:
+    """Names of the files of a model's tokenizers: its own, or those that the workflow rebuilds."""
+    names = []
+    for folder in (f"{model}/{tokenizer}" for tokenizer in TOKENIZERS):
+        if folder in own_tokenizers(sources):
+            names += [name for name in sources if name.startswith(f"{folder}/")]
+        else:
+            names += [f"{folder}/{file}" for file in TOKENIZER_FILES]
+    return names
+
+
+def network_sources(network: str, sources: dict[str, Source]) -> list[str]:
+    """Names of a scoring network's files in the table, none of one that the workflow makes."""
+    return [name for name in sources if name.startswith(f"{network}/")]
+
+
 def needed_sources(config: Config, sources: dict[str, Source]) -> list[str]:
-    """Names of all published inputs that a configuration uses, sorted."""
+    """Names of all inputs of the table that a configuration uses, sorted."""
     needed: set[str] = set()
     if config["dataset"] != embedded.DATASET:
         files = dataset_files(config["captions"])
         needed.update(f"{config['dataset']}/{name}" for name in files)
-    if config["model"] != embedded.MODEL:
-        for variant in config["variants"].values():
-            needed.update(model_sources(config["model"], variant["dtype"], sources))
+    for variant in config["variants"].values():
+        needed.update(model_sources(config["model"], variant["dtype"], sources))
     for key in ("inception", "clip"):
-        if source := NETWORK_SOURCES.get(config["scores"][key]):
-            needed.add(source)
+        needed.update(network_sources(config["scores"][key], sources))
     reference = config["scores"]["reference"]
     needed.update({reference.get("statistics"), reference.get("images")} & set(sources))
     return sorted(needed)
+
+
+def variant_windows(config: Config, name: str) -> dict[str, Any] | None:
+    """The windows with the one `image_difference` that applies to a variant, by its dtype."""
+    windows: dict[str, Any] | None = config["windows"]
+    if windows is None or "image_difference" not in windows:
+        return windows
+    limit = windows["image_difference"][config["variants"][name]["dtype"]]
+    return {**windows, "image_difference": limit}
+
+
+def reference_pixels(config: Config) -> list[str]:
+    """Paths of the reference images that the windows name, in the order of their samples."""
+    folder = (config["windows"] or {}).get("images")
+    return [] if folder is None else sorted(map(str, Path(folder).glob("*.png")))
 
 
 def local_gpus() -> int:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import yaml
 from urllib3.exceptions import HTTPError
 
 from t2i import embedded
 from t2i.http_client import LOOPBACK, HttpClient, TransferError, shown
+from t2i.source_table import group_text
 from t2i.transfer import Expected, Limits, transfer
 
 PIPELINE = "checkpoint_pipe/"
@@ -177,17 +177,9 @@ def table_entry(group: str, licence: str, snapshot: Snapshot, sizes: dict[str, i
         raise SnapshotError(
             f"{group!r} cannot be a model's name; expected one such as sdxl-mlc-fp16"
         )
-    lines = [f"# left out: {line}" for line in snapshot.left_out]
-    lines += [f"{_yaml(group)}:", f"  licence: {_yaml(licence)}"]
-    lines += [f"  address: {_yaml(snapshot.base + '/{path}')}", "  files:"]
-    for name, (path, digest) in snapshot.files.items():
-        facts = {"path": path, "size": sizes[name], "md5": digest}
-        known = {key: value for key, value in facts.items() if value is not None}
-        lines.append(f"    {_yaml(name)}: {_yaml(known)}")
-    return "\n".join(lines) + "\n"
-
-
-def _yaml(value: object) -> str:
-    """A value on one line, quoted where YAML would take it for something else."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
-    return text.removesuffix("...\n").strip()
+    comments = "".join(f"# left out: {line}\n" for line in snapshot.left_out)
+    files = {
+        name: {"path": path, "size": sizes[name], "md5": digest}
+        for name, (path, digest) in snapshot.files.items()
+    }
+    return comments + group_text(group, licence, f"{snapshot.base}/{{path}}", files)

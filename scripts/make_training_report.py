@@ -1,0 +1,22 @@
+"""Write the page of a training of the miniature networks, and their model card."""
+
+from pathlib import Path
+
+from t2i.files import read_json, write_text
+from t2i.logs import job_log
+from t2i.model_card import model_card
+from t2i.training_page import read_grids, render
+from t2i.training_report import PARTS
+
+PICTURES = 9_000_000  # characters of all grids together
+
+with job_log(snakemake.log[0]):
+    parts = {name: read_json(Path(getattr(snakemake.input, name))) for name in PARTS}
+    evaluation = read_json(Path(snakemake.input.evaluation))
+    card = model_card(parts, evaluation)
+    grids = read_grids(
+        [path for folder in snakemake.input.samples for path in sorted(Path(folder).glob("*.png"))],
+        PICTURES,
+    )
+    write_text(Path(snakemake.output.html), render(parts, evaluation, grids))
+    write_text(Path(snakemake.output.card), card)

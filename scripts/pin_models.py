@@ -1,0 +1,24 @@
+"""Pin the shipped models in the table of inputs: size and sha256 of each of their files.
+
+To be run in the project's folder after a change of models/. Only the models' own groups change.
+"""
+
+import argparse
+from pathlib import Path
+
+from t2i import embedded
+from t2i.files import write_text
+from t2i.source_table import group_text, shipped_files, with_group
+
+LICENCE = "Apache-2.0 (trained by this project on its own drawn pictures)"
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("folder", nargs="?", type=Path, default=Path("models"), help="%(default)s")
+parser.add_argument("--table", type=Path, default=Path("config/sources.yaml"), help="%(default)s")
+arguments = parser.parse_args()
+table = arguments.table.read_text(encoding="utf-8")
+for group in (embedded.MODEL, embedded.CLIP):
+    folder = arguments.folder / group
+    address = f"file:{folder.as_posix()}/{{path}}"
+    table = with_group(table, group, group_text(group, LICENCE, address, shipped_files(folder)))
+write_text(arguments.table, table)

@@ -1,0 +1,25 @@
+"""Train the CLIP scorer of the drawn pictures from nothing."""
+
+import time
+from pathlib import Path
+
+from t2i.devices import use_device
+from t2i.files import write_json
+from t2i.logs import job_log
+
+began = time.monotonic()
+with (
+    job_log(snakemake.log[0]),
+    use_device(snakemake.params.device, snakemake.params.threads) as device,
+):
+    from t2i.train_clip import ClipRecipe, train_clip
+    from t2i.training import job_facts
+
+    facts = train_clip(
+        ClipRecipe(**snakemake.params.recipe),
+        device,
+        Path(snakemake.output.weights).parent,
+        Path(snakemake.params.checkpoint),
+    )
+    facts = {**job_facts("clip", device, began), **facts}
+    write_json(Path(snakemake.output.facts), facts)

@@ -1,0 +1,31 @@
+"""Train the micro SDXL's UNet and text encoders from nothing, on the trained autoencoder."""
+
+import time
+from pathlib import Path
+
+from t2i.devices import use_device
+from t2i.files import write_json
+from t2i.logs import job_log
+
+began = time.monotonic()
+with (
+    job_log(snakemake.log[0]),
+    use_device(snakemake.params.device, snakemake.params.threads) as device,
+):
+    from t2i.evaluation import Onlooker
+    from t2i.train_unet import UnetRecipe, train_unet, write_model_frame
+    from t2i.training import job_facts
+
+    recipe = UnetRecipe(**snakemake.params.recipe)
+    model = Path(snakemake.output.weights[0]).parents[1]
+    write_model_frame(model, Path(snakemake.input.index).parent)
+    facts = train_unet(
+        recipe,
+        device,
+        model,
+        Path(snakemake.params.checkpoint),
+        Path(snakemake.output.samples),
+        Onlooker(model, device, recipe.scenes),
+    )
+    facts = {**job_facts("unet", device, began), **facts}
+    write_json(Path(snakemake.output.facts), facts)

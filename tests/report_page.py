@@ -1,0 +1,38 @@
+"""What tests of the report ask of a page."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+DOT = """digraph snakemake_dag {
+\t0[label = "all", color = "0.1 0.6 0.85", style="rounded"];
+\t1[label = "make_report", color = "0.2 0.6 0.85", style="rounded"];
+\t1 -> 0
+}"""
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text of `data` elements."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.numbers: list[tuple[float, str]] = []
+        self._value: float | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "data":
+            self._value = float(dict(attrs)["value"] or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._value is not None:
+            self.numbers.append((self._value, data))
+            self._value = None
+
+
+def part(page: str, name: str) -> str:
+    """One section of a page."""
+    start = page.index(f'<section id="{name}"')
+    return page[start : page.index("</section>", start)]

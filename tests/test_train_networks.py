@@ -1,0 +1,432 @@
+"""Losses and data of the three trainings, against diffusers, open_clip and plain numpy."""
+
+from __future__ import annotations
+
+import t2i.compat  # noqa: F401
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+)
+from diffusers.training_utils import compute_snr
+from open_clip.loss import ClipLoss
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from micro_model import SHIPPED
+from t2i import sampling, train_clip
+from t2i.datasets import NEGATIVE_PROMPT
+from t2i.latents import draw_latent
+from t2i.micro import LATENT_SIDE, SCALING, micro_text_encoders, micro_unet, micro_vae
+from t2i.pictures import PHRASES, SIDE, captions
+from t2i.train_clip import contrastive_loss, degraded, prepared, ranking
+from t2i.train_unet import (
+    NETWORKS,
+    TOKENIZERS,
+    DenoisingTask,
+    UnetRecipe,
+    alphas_cumulative,
+    latent_table,
+    write_model_frame,
+)
+from t2i.train_vae import (
+    VaeRecipe,
+    decode,
+    encode,
+    load_vae,
+    normalise,
+    reconstruction_error,
+    vae_losses,
+)
+from t2i.training import save_half
+from t2i.training_data import draw, objects_of, random_objects, training_scenes
+from t2i.training_pictures import to_pixels
+
+SCENES = 6
+RECIPE = UnetRecipe(batch=32, scenes=SCENES, variants=3, repeats=4, dropout=0.25)
+BANDS = 4
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A model's folder with all but UNet and text encoders: a random autoencoder."""
+    folder = tmp_path_factory.mktemp("model")
+    write_model_frame(folder, SHIPPED)
+    torch.manual_seed(2)
+    save_half(micro_vae(), folder / "vae")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoders() -> list[Any]:
+    torch.manual_seed(3)
+    return [network.requires_grad_(False) for network in micro_text_encoders()]
+
+
+def scheduler(kind: Any) -> Any:
+    return kind.from_config(EulerDiscreteScheduler.load_config(SHIPPED / "scheduler"))
+
+
+def test_the_noise_schedule_is_sdxls() -> None:
+    expected = scheduler(EulerDiscreteScheduler).alphas_cumprod
+    assert alphas_cumulative("cpu").dtype == torch.float32
+    torch.testing.assert_close(alphas_cumulative("cpu"), expected, rtol=5e-6, atol=0)
+
+
+def test_the_models_frame_is_loaded_as_sdxls(model) -> None:
+    loaded = EulerDiscreteScheduler.from_pretrained(model / "scheduler").config
+    assert dict(loaded) == dict(
+        EulerDiscreteScheduler.from_pretrained(SHIPPED / "scheduler").config
+    )
+    assert StableDiffusionXLPipeline.load_config(model)["_class_name"].endswith("XLPipeline")
+    for name in TOKENIZERS:
+        ours, theirs = (
+            {path.name for path in (folder / name).iterdir()} for folder in (model, SHIPPED)
+        )
+        assert ours == theirs | {"vocab.json", "merges.txt"}
+
+
+class Recorder(nn.Module):
+    """In place of a UNet: keeps what it is given, and predicts a function of it."""
+
+    def forward(self, noisy: Tensor, times: Tensor, hidden: Tensor, **more: Any) -> tuple[Tensor]:
+        self.noisy, self.times, self.hidden = noisy, times, hidden
+        self.added = more["added_cond_kwargs"]
+        self.predicted = 0.5 * noisy - 0.25
+        return (self.predicted,)
+
+
+class Batch:
+    """What one call of the losses drew and gave."""
+
+    def __init__(self, encoders: list[Any], model: Path, recipe: UnetRecipe, seed: int) -> None:
+        self.unet = Recorder()
+        self.task = DenoisingTask([self.unet, *encoders], model, "cpu", recipe)
+        drawn = torch.randn_like
+
+        def kept(like: Tensor) -> Tensor:
+            self.clean, self.noise = like, drawn(like)
+            return self.noise
+
+        torch.manual_seed(seed)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "randn_like", kept)
+            self.losses = self.task.losses()
+
+    def shown(self) -> list[tuple[int, int]]:
+        """Scene and variant of each sample, by its latents."""
+        same = (self.clean[:, None, None] == self.task.latents[None]).flatten(3).all(dim=3)
+        assert torch.all(same.sum(dim=(1, 2)) == 1)
+        return [(int(row[1]), int(row[2])) for row in same.nonzero()]
+
+    def prompts(self) -> tuple[Tensor, Tensor]:
+        """All prompts' states and pooled outputs: a row for each caption, and the empty two."""
+        tokens = self.task.tokens
+        ids = [
+            torch.cat([some.flatten(0, 1), without])
+            for some, without in (
+                (tokens.first, tokens.without_first),
+                (tokens.second, tokens.without_second),
+            )
+        ]
+        return self.task.encode_prompts(*ids)
+
+    def given(self) -> list[int]:
+        """The prompt that each sample is given, states and pooled output alike."""
+        found = []
+        for every, some in zip(
+            self.prompts(), (self.unet.hidden, self.unet.added["text_embeds"]), strict=True
+        ):
+            distances = torch.stack([(every - row).flatten(1).abs().amax(dim=1) for row in some])
+            assert float(distances.amin(dim=1).max()) < 1e-3
+            found.append(distances.argmin(dim=1).tolist())
+        assert found[0] == found[1]
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def batch(encoders, model) -> Batch:
+    return Batch(encoders, model, RECIPE, seed=4)
+
+
+def test_latents_are_made_noisy_as_diffusers_does(batch) -> None:
+    expected = scheduler(DDPMScheduler).add_noise(batch.clean, batch.noise, batch.unet.times)
+    torch.testing.assert_close(batch.unet.noisy, expected, rtol=1e-5, atol=1e-5)
+    assert float(batch.noise.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_timesteps_are_spread_evenly(batch) -> None:
+    times = batch.unet.times.tolist()
+    width = 1000 / RECIPE.batch
+    for number, time in enumerate(times):
+        assert int(number * width) <= time <= (number + 1) * width, number
+    assert len({time - number * width for number, time in enumerate(times)}) > 16
+
+
+def test_the_loss_is_weighted_by_min_snr(batch) -> None:
+    peer = scheduler(DDPMScheduler)
+    snr = compute_snr(peer, torch.arange(1000))
+    expected = snr.clamp(max=RECIPE.gamma) / snr
+    torch.testing.assert_close(batch.task.weights, expected, rtol=1e-4, atol=1e-7)
+    assert float(expected.min()) < 0.01
+    error = (batch.unet.predicted - batch.noise).square().mean(dim=(1, 2, 3))
+    weighted = (error * expected[batch.unet.times]).mean()
+    assert float(batch.losses["loss"]) == pytest.approx(float(weighted), rel=1e-4)
+    quarter = RECIPE.batch // BANDS
+    for number in range(BANDS):
+        band = error[number * quarter : (number + 1) * quarter]
+        found = float(batch.losses[f"band_{number}"])
+        assert found == pytest.approx(float(band.mean()), rel=1e-5)
+
+
+def test_every_sample_has_a_caption_of_its_scene(encoders, model) -> None:
+    batch = Batch(encoders, model, replace(RECIPE, dropout=0.0, batch=64), seed=5)
+    shown, given = batch.shown(), batch.given()
+    for (row, _), prompt in zip(shown, given, strict=True):
+        assert prompt // len(PHRASES) == row
+    assert len(set(given)) > 8, "many scenes and phrasings"
+    assert {variant for _, variant in shown} == {0, 1, 2}
+    distinct = len(batch.clean) // RECIPE.repeats
+    assert given == given[:distinct] * RECIPE.repeats, "at very different timesteps"
+
+
+def test_prompts_are_left_out_for_the_two_empty_ones(encoders, model, batch) -> None:
+    captioned = SCENES * len(PHRASES)
+    without = [prompt for prompt in batch.given() if prompt >= captioned]
+    assert 0 < len(without) < RECIPE.batch / 2
+    every = Batch(encoders, model, replace(RECIPE, dropout=1.0), seed=6).given()
+    assert set(every) == {captioned, captioned + 1}
+
+
+def test_sizes_are_those_that_the_pipeline_gives(batch, encoders, model) -> None:
+    pipeline = sdxl(encoders, model)
+    square = (SIDE, SIDE)
+    expected = pipeline._get_add_time_ids(
+        square, (0, 0), square, dtype=torch.float32, text_encoder_projection_dim=96
+    )
+    assert torch.equal(batch.unet.added["time_ids"], expected.expand(RECIPE.batch, -1))
+
+
+def sdxl(encoders: list[Any], model: Path) -> StableDiffusionXLPipeline:
+    """diffusers' pipeline of the model's folder."""
+    return StableDiffusionXLPipeline(
+        vae=load_vae(model / "vae", "cpu"),
+        scheduler=EulerDiscreteScheduler.from_pretrained(model / "scheduler"),
+        **{name: CLIPTokenizer.from_pretrained(model / name) for name in TOKENIZERS},
+        **dict(zip(NETWORKS, (micro_unet(), *encoders), strict=True)),
+        add_watermarker=False,
+    )
+
+
+def test_prompts_are_encoded_as_by_the_pipeline(batch, encoders, model) -> None:
+    pipeline = sdxl(encoders, model)
+    tokens = batch.task.tokens
+    shown = training_scenes()[:SCENES]
+    for row, phrasing in ((0, 0), (3, 5)):
+        first = torch.stack([tokens.first[row, phrasing], tokens.without_first[0]])
+        second = torch.stack([tokens.second[row, phrasing], tokens.without_second[0]])
+        ours = batch.task.encode_prompts(first, second)
+        text = captions(shown[row])[phrasing]
+        states, negative, pooled, negative_pooled = pipeline.encode_prompt(
+            text, negative_prompt=NEGATIVE_PROMPT
+        )
+        expected = torch.cat([states, negative]), torch.cat([pooled, negative_pooled])
+        for found, peer, sampled in zip(
+            ours, expected, sampling.encode_prompts(pipeline, first, second), strict=True
+        ):
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found, peer, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(found, sampled, rtol=1e-5, atol=1e-5)
+
+
+def test_latents_are_those_of_the_scenes_and_of_moved_ones(model) -> None:
+    vae = AutoencoderKL.from_pretrained(model / "vae", variant="fp16", torch_dtype=torch.float32)
+    pictures = draw(objects_of(training_scenes()[:SCENES], "cpu"))
+    with torch.no_grad():
+        expected = vae.encode(pictures * 2 - 1).latent_dist.mode() * SCALING
+    table = latent_table(model / "vae", "cpu", RECIPE)
+    assert table.shape == (SCENES, RECIPE.variants, 4, LATENT_SIDE, LATENT_SIDE)
+    torch.testing.assert_close(table[:, 0], expected, rtol=1e-4, atol=1e-5)
+    moved = [(table[:, n] - expected).abs().amax(dim=(1, 2, 3)) for n in (1, 2)]
+    assert all(bool(torch.all(change > 1e-4)) for change in moved)
+    assert not torch.equal(table[:, 1], table[:, 2])
+    still = latent_table(model / "vae", "cpu", replace(RECIPE, pixels=0.0, size=0.0))
+    torch.testing.assert_close(still[:, 2], expected, rtol=1e-4, atol=1e-5)
+
+
+def units(seed: int, count: int, width: int = 24) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return nn.functional.normalize(torch.randn(count, width, generator=generator), dim=1)
+
+
+@pytest.mark.parametrize("scale", [5.0, 100.0, 400.0])
+def test_the_contrastive_loss_is_open_clips(scale) -> None:
+    image, text = units(1, 20), units(2, 20)
+    text = nn.functional.normalize(text + 0.4 * image, dim=1)
+    loss, right = contrastive_loss(image, text, torch.tensor(scale))
+    expected = ClipLoss()(image, text, torch.tensor(min(scale, 100.0)))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    first, other = (
+        np.mean([row.argmax() == n for n, row in enumerate(products.numpy())])
+        for products in (image @ text.T, text @ image.T)
+    )
+    assert first != other, "of the captions, not of the images"
+    assert float(right) == pytest.approx(first)
+
+
+def test_pictures_are_prepared_as_by_open_clip() -> None:
+    pictures = draw(objects_of(training_scenes()[:6], "cpu"))
+    noise = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    edge = (torch.arange(SIDE) > 64).float().expand(1, 3, SIDE, SIDE)  # overshoots both ends
+    pixels = to_pixels(torch.cat([pictures, 0.3 + 0.4 * noise, edge]))
+    transform = open_clip.transform.image_transform(224, is_train=False)
+    expected = torch.stack([transform(Image.fromarray(image)) for image in pixels.numpy()])
+    difference = (prepared(pixels.permute(0, 3, 1, 2) / 255) - expected).abs()
+    level = 1 / 255 / min(open_clip.OPENAI_DATASET_STD)
+    # PIL rounds to grey levels, and cuts off at 0 and 255 between the two directions.
+    assert float(difference[6:].max()) < 1.5 * level
+    assert float(difference[:6].max()) < 6 * level
+    assert float(difference[:6].mean()) < 0.02 * level
+
+
+def test_half_of_the_pictures_are_blurred_and_noise_is_of_any_strength() -> None:
+    torch.manual_seed(0)
+    pictures = 0.25 + 0.5 * draw(random_objects(200, "cpu", 0.0, 0.0), 32)
+    clear = degraded(pictures, 0.0)
+    blurred = nn.functional.interpolate(
+        nn.functional.avg_pool2d(pictures, 2), scale_factor=2.0, mode="bilinear"
+    )
+    same = (clear == pictures).flatten(1).all(dim=1)
+    soft = (clear - blurred).abs().flatten(1).amax(dim=1) < 1e-6
+    assert torch.all(same ^ soft)
+    assert 75 < int(same.sum()) < 125
+    noisy = degraded(torch.full((200, 3, 32, 32), 0.5), 8.0)
+    levels = noisy.flatten(1).std(dim=1) * 255
+    assert 7.0 < float(levels.max()) < 8.5
+    assert float(levels.min()) < 0.5
+    assert float(levels.mean()) == pytest.approx(4, abs=0.6)
+    strong = degraded(pictures, 2000.0)
+    assert (float(strong.min()), float(strong.max())) == (0.0, 1.0)
+
+
+def test_a_ranking_is_that_of_a_plain_loop(monkeypatch) -> None:
+    image, text = units(3, 60).numpy(), units(4, 60).numpy()
+    text = 0.5 * image + text
+    text[:10] += image.mean(axis=0) * 2  # captions that suit many images
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    asked = []
+
+    def embeddings(rows: np.ndarray) -> Any:
+        def embed(network: Any, given: Any, batch: int) -> np.ndarray:
+            asked.append((network, given, 0 < batch <= len(given)))
+            return rows
+
+        return embed
+
+    monkeypatch.setattr(train_clip, "image_embeddings", embeddings(image))
+    monkeypatch.setattr(train_clip, "caption_embeddings", embeddings(text))
+    found = ranking("network", "images" * 10, "texts" * 12)  # 60 of each
+    assert asked == [("network", "images" * 10, True), ("network", "texts" * 12, True)]
+    own, shifted, higher, highest, suited = [], [], [], [], []
+    for n in range(60):
+        scores = [100 * float(image[n] @ caption) for caption in text]
+        own.append(scores[n])
+        shifted.append(scores[(n + 1) % 60])
+        higher += [scores[n] > score for m, score in enumerate(scores) if m != n]
+        others = [100 * float(other @ text[n]) for other in image]
+        suited += [scores[n] > score for m, score in enumerate(others) if m != n]
+        highest.append(scores[n] == max(scores))
+    assert np.mean(suited) != np.mean(higher), "of the captions, not of the images"
+    assert 0.1 < np.mean(highest) < 0.9 < np.mean(higher) < 1
+    expected = {
+        "score": np.mean(own),
+        "shifted": np.mean(shifted),
+        "right_first": np.mean(higher),
+        "first_of_all": np.mean(highest),
+    }
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_losses_of_the_autoencoder_are_those_of_plain_numpy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = 2 * draw(objects_of(training_scenes()[:3], "cpu"), 16) - 1
+    made = drawn + 0.3 * torch.randn(drawn.shape, generator=generator)
+    mean, logvar = torch.randn(2, 3, 4, 2, 2, generator=generator)
+    recipe = VaeRecipe(kl=0.7, edges=0.3, weight=2.5)
+    found = vae_losses(made, mean, logvar, drawn, recipe)
+    error, across, down, divergence = [], [], [], []
+    for n in range(3):
+        one, other = made[n].double().numpy(), drawn[n].double().numpy()
+        for c, y, x in np.ndindex(3, 16, 16):
+            inside = max(abs(other[k, y, x] - other[k, 0, 0]) for k in range(3)) > 0.05
+            error.append(abs(one[c, y, x] - other[c, y, x]) * (3.5 if inside else 1))
+            if x:
+                change = one[c, y, x] - one[c, y, x - 1] - other[c, y, x] + other[c, y, x - 1]
+                across.append(abs(change))
+            if y:
+                change = one[c, y, x] - one[c, y - 1, x] - other[c, y, x] + other[c, y - 1, x]
+                down.append(abs(change))
+        normal = torch.distributions.Normal(mean[n].double(), (0.5 * logvar[n].double()).exp())
+        standard = torch.distributions.Normal(0.0, 1.0)
+        divergence.append(float(torch.distributions.kl_divergence(normal, standard).mean()))
+    expected = {
+        "error": np.mean(error),
+        "edges": np.mean(across) + np.mean(down),
+        "kl": np.mean(divergence),
+    }
+    expected["loss"] = expected["error"] + 0.3 * expected["edges"] + 0.7 * expected["kl"]
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+@pytest.fixture(scope="module")
+def rescaled() -> tuple[Tensor, Any, Any]:
+    """Pictures, a random autoencoder, and the same one with normalised latents."""
+    pictures = draw(objects_of(training_scenes()[:8], "cpu"))
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(4)
+        networks.append(micro_vae().requires_grad_(False))
+    normalise(networks[1], pictures)
+    return pictures, *networks
+
+
+def test_normalised_latents_are_standard_and_pictures_the_same(rescaled) -> None:
+    pictures, before, after = rescaled
+    old, new = encode(before, pictures), encode(after, pictures)
+    assert float(old.std(dim=(0, 2, 3)).sub(1).abs().min()) > 0.1
+    torch.testing.assert_close(new.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-3)
+    torch.testing.assert_close(new.std(dim=(0, 2, 3)), torch.ones(4), rtol=1e-3, atol=0)
+    torch.testing.assert_close(decode(after, new), decode(before, old), rtol=0, atol=1e-4)
+    assert float(decode(before, old).std()) > 0.01
+
+
+def test_a_normalised_posterior_is_the_same_distribution(rescaled) -> None:
+    pictures, before, after = rescaled
+    noise = draw_latent()[:, :, :LATENT_SIDE, :LATENT_SIDE]
+    decoded = []
+    for vae in (before, after):
+        posterior = vae.encode(2 * pictures[:2] - 1).latent_dist
+        latents = posterior.mean + posterior.std * torch.from_numpy(noise)
+        decoded.append(decode(vae, latents * SCALING))
+    torch.testing.assert_close(*decoded, rtol=0, atol=1e-4)
+
+
+def test_the_reconstruction_error_is_in_grey_levels(rescaled) -> None:
+    pictures, vae, _ = rescaled
+    with torch.no_grad():
+        sample = vae(2 * pictures - 1).sample.clamp(-1, 1)
+    expected = np.abs((sample.numpy() + 1) / 2 - pictures.numpy()).mean() * 255
+    assert reconstruction_error(vae, pictures) == pytest.approx(float(expected), rel=1e-4)
