@@ -1,10 +1,9 @@
-"""The page and the model card of a training: complete, labelled, needing nothing else."""
+"""The page of a training: every number, every grid, and clear words for what is missing."""
 
 from __future__ import annotations
 
 import copy
 import json
-import math
 import re
 import runpy
 from html import unescape
@@ -13,109 +12,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from fake_training import (
+    BYTES,
+    CAPTIONS,
+    HOSTILE,
+    curve,
+    facts,
+    leaves,
+    training,
+    way,
+    write_samples,
+)
 from t2i import judge
 from t2i.files import write_json
 from t2i.intervals import wilson_interval
-from t2i.line_chart import line_chart, log_ticks, step_ticks
 from t2i.model_card import model_card
 from t2i.training_page import Grid, charts, read_grid, read_grids, render, share_bar
-from t2i.training_report import ATTRIBUTES, COMMAND, LABEL, columns, seconds_at, share_interval
-
-HOSTILE = '<script>alert("a|b")</script>'
-CAPTIONS = 512
-STEPS = {"vae": 9000, "clip": 2500, "unet": 6000}
-CURVES = {
-    "vae": {"loss": 0.4, "error": 0.3, "edges": 0.05, "kl": 900.0},
-    "clip": {"loss": 6.6, "right": 0.004},
-    "unet": {"loss": 1.0, "band_0": 0.9, "band_1": 0.4, "band_2": 0.2, "band_3": 0.1},
-}
-BYTES = {"all": 9_345_678, "micro-sdxl/unet.safetensors": 9_000_001, "micro-clip/a.json": 345_677}
-
-
-def curve(part: str, rows: int = 40) -> list[dict[str, Any]]:
-    """Losses that fall and shares that rise, over the whole training."""
-    found = []
-    for row in range(1, rows + 1):
-        share = row / rows
-        values = {
-            name: round(1 - math.exp(-4 * share), 6) if name == "right" else first * 0.1**share
-            for name, first in CURVES[part].items()
-        }
-        place = {"step": STEPS[part] * row // rows, "seconds": round(300.25 * share, 2)}
-        found.append({**place, **values})
-    return found
-
-
-def facts(part: str, job_seconds: float = 321.75) -> dict[str, Any]:
-    """The content of one part's JSON file."""
-    judged: list[dict[str, Any]] = []
-    for row in range(1, 9) if part != "clip" else ():
-        place = {"step": STEPS[part] * row // 8, "seconds": round(300.25 * row / 8, 2)}
-        shares = {name: 0.12 * row - 0.01 * k for k, name in enumerate(ATTRIBUTES)}
-        judged.append({**place, **(shares if part == "unet" else {"error_grey_levels": 9.0 / row})})
-    return {
-        "part": part,
-        "settings": {"steps": STEPS[part], "peak": 0.00123, "decay": 0.017, "sizes": [48, 80]},
-        "parameters": 1_234_567 + len(part),
-        "steps": STEPS[part],
-        "seconds": 300.25,
-        "job_seconds": job_seconds,
-        "device": f"NVIDIA H200 {HOSTILE}",
-        "software": {"torch": "2.9.1", "python": "3.11.13"},
-        "seed": 4711,
-        "curve": curve(part),
-        "judged": judged,
-        "figures": {"error_grey_levels": 1.2345, "levels": [0.625, 17.5]},
-    }
-
-
-def way(first: float) -> dict[str, float]:
-    """Figures of one way, shares of 512 captions."""
-    shares = {name: int(CAPTIONS * first) / CAPTIONS - k / 64 for k, name in enumerate(ATTRIBUTES)}
-    return {
-        **shares,
-        "first_of_all": 300 / CAPTIONS,
-        "right_first": 0.98765,
-        "score": 31.25 * first,
-        "shifted": 11.5,
-        "fid": 4.0625 / first,
-        "fid_error": 0.375,
-        "difference_from_first": 3.5 * (1 - first),
-        "own_measure": 77.125,
-    }
-
-
-def training() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The facts of all parts and the evaluation."""
-    evaluation = {
-        "captions": CAPTIONS,
-        "device": "NVIDIA H200",
-        "drawn": {"colour": 1.0, "shape": 0.998046875, "score": 35.875},
-        "ways": {"fp32": way(0.984375), "bf16": way(0.96875), f"4 steps {HOSTILE}": way(0.5)},
-        "bytes": BYTES,
-    }
-    return {part: facts(part, 321.75 + k) for k, part in enumerate(STEPS)}, evaluation
-
-
-def write_samples(folder: Path) -> list[Path]:
-    """Small grids, laid out as a training writes them."""
-    draw = np.random.default_rng(0)
-
-    def write(path: Path, rows: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = draw.integers(0, 256, (16 * rows, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
-
-    for step in (250, 1000, 500):
-        write(folder / "vae" / f"{step:06d}.png", 2)
-        write(folder / "unet" / f"{step:06d}.png", 1)
-    write(folder / "final" / "final.png", 3)
-    write(folder / "final" / "ways.png", 3)
-    return [folder / name for name in ("vae", "unet", "final")]
+from t2i.training_report import ATTRIBUTES, LABEL, seconds_at, share_interval
 
 
 @pytest.fixture(scope="module")
@@ -145,23 +61,9 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def leaves(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in leaves(item)]
-    if isinstance(value, list):
-        return [leaf for item in value for leaf in leaves(item)]
-    return [value]
-
-
 def section(page: str, name: str) -> str:
     start = page.index(f'<section id="{name}"')
     return page[start : page.index("</section>", start)]
-
-
-def points(chart: str) -> list[list[tuple[float, float]]]:
-    """Coordinates of each line of a chart."""
-    lines = re.findall(r'<polyline class="line line-\d" points="([^"]*)"', chart)
-    return [[tuple(map(float, pair.split(","))) for pair in line.split()] for line in lines]  # type: ignore[misc]
 
 
 def test_page_shows_every_number(page: str) -> None:
@@ -249,77 +151,10 @@ def test_attributes_are_those_of_the_judge() -> None:
     assert set(ATTRIBUTES) == {*judge.ATTRIBUTES, "all"}
 
 
-def test_charts_have_a_point_for_each_row() -> None:
-    parts, _ = training()
-    drawn = charts(parts)
-    assert {name: len(found) for name, found in drawn.items()} == {"vae": 2, "clip": 2, "unet": 3}
-    lines = {name: [points(chart) for chart in found] for name, found in drawn.items()}
-    assert [len(chart) for chart in lines["vae"]] == [4, 1]
-    assert [len(chart) for chart in lines["clip"]] == [1, 1]
-    assert [len(chart) for chart in lines["unet"]] == [1, 4, 6]
-    for part, found in lines.items():
-        expected = [40] * (len(found) - (part != "clip")) + [8] * (part != "clip")
-        assert [{len(line) for line in chart} for chart in found] == [{n} for n in expected]
-
-
 def test_charts_are_on_the_page_in_order(page: str) -> None:
     parts, _ = training()
     places = [page.index(chart) for found in charts(parts).values() for chart in found]
     assert places == sorted(places)
-
-
-def test_logarithmic_scale_has_equal_factors_at_equal_distances() -> None:
-    rows = [
-        {"step": step, "seconds": step / 10, "loss": 10.0 ** (-step / 50)} for step in (0, 50, 100)
-    ]
-    (line,) = points(line_chart("Title", "loss", rows, ["loss"], logarithmic=True))
-    assert line == [(62.0, 26.0), (221.0, 116.0), (380.0, 206.0)]
-
-
-def test_shares_are_drawn_from_0_to_1() -> None:
-    rows = [{"step": 5, "seconds": 1.0, "right": 0.0}, {"step": 10, "seconds": 2.0, "right": 1.0}]
-    chart = line_chart("Title", "share", rows, ["right"], logarithmic=False)
-    assert points(chart) == [[(221.0, 206.0), (380.0, 26.0)]]
-    assert "share, 0 to 1</text>" in chart
-    ticks = re.findall(r'text-anchor="middle">([^<]*)</text>', chart)
-    assert ticks == ["0", "0", "2", "0", "4", "1", "6", "1", "8", "2", "10", "2"]  # step, seconds
-    assert re.findall(r'<data value="([^"]*)"', chart) == ["1.0"]  # the last one, in the legend
-    assert ">step</text>" in chart
-    assert ">seconds</text>" in chart
-
-
-def test_values_without_a_logarithm_are_counted() -> None:
-    rows = [{"step": k, "seconds": k, "kl": float(k)} for k in range(3)]
-    chart = line_chart("Title", "loss", rows, ["kl"], logarithmic=True)
-    assert len(points(chart)[0]) == 2
-    assert "Values of zero or below, not drawn: 1." in chart
-    assert "not drawn" not in line_chart("Title", "loss", rows[1:], ["kl"], logarithmic=True)
-
-
-def test_chart_refuses_what_it_cannot_draw() -> None:
-    rows = [{"step": 1, "seconds": 1.0, "right": 1.25, "zero": 0.0}]
-    with pytest.raises(ValueError, match=r"Title: right is no share at step 1: 1.25"):
-        line_chart("Title", "share", rows, ["right"], logarithmic=False)
-    with pytest.raises(ValueError, match="Title: zero has no value to draw"):
-        line_chart("Title", "loss", rows, ["zero"], logarithmic=True)
-
-
-@pytest.mark.parametrize(
-    ("last", "expected"),
-    [(0, [0]), (3, [0, 1, 2, 3]), (40, [0, 10, 20, 30, 40]), (2500, list(range(0, 2501, 500))),
-     (6000, list(range(0, 6001, 1000))), (9000, [0, 2000, 4000, 6000, 8000])],
-)  # fmt: skip
-def test_step_ticks_are_round(last: int, expected: list[int]) -> None:
-    assert step_ticks(last) == expected
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0.3, 0.9, [0.2, 0.5, 1.0]), (0.001, 10.0, [0.001, 0.01, 0.1, 1.0, 10.0]),
-     (1.0, 1.0, [1.0, 2.0]), (0.02, 300.0, [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0])],
-)  # fmt: skip
-def test_log_ticks_enclose_the_values(low: float, high: float, expected: list[float]) -> None:
-    assert log_ticks(low, high) == expected
 
 
 def test_seconds_between_rows() -> None:
@@ -431,50 +266,6 @@ def test_contradictions_are_named() -> None:
     wrong = {**evaluation, "ways": {"fp32": {**way(0.5), "size": 1.5}}}
     with pytest.raises(ValueError, match=r"^size of the way fp32 of evaluation\.json: 768 of 512"):
         model_card(parts, wrong)
-
-
-def test_card_shows_every_figure() -> None:
-    parts, evaluation = training()
-    card = model_card(parts, evaluation)
-    numbers = {float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*\.?\d*", card)}
-    wanted = [evaluation["drawn"], evaluation["bytes"], *evaluation["ways"].values()]
-    for part in parts.values():
-        wanted += [part[key] for key in ("parameters", "steps", "seconds", "seed", "figures")]
-    for value in leaves(wanted):
-        assert any(number == pytest.approx(value, rel=5e-4, abs=6e-4) for number in numbers), value
-    low, high = wilson_interval(504, CAPTIONS)
-    assert f"0.984 [{low:.3f}, {high:.3f}]" in card
-    low, high = wilson_interval(464, CAPTIONS)
-    assert f"In the way `fp32`, 0.906 [{low:.3f}, {high:.3f}] of the pictures" in card
-    assert f"All jobs together: {321.75 + 322.75 + 323.75:.1f} s" in card
-    assert all(f"`{name}`: " in card for name in columns(evaluation) if name != "own_measure")
-
-
-def test_card_says_what_a_reader_must_know() -> None:
-    card = model_card(*training())
-    assert card.count(LABEL) == 2
-    assert COMMAND in card
-    assert "2,304 scenes" in card
-    assert "8 phrasings" in card
-    assert "512 of the scenes are held out" in card
-    assert "painted on NVIDIA H200" in card
-    assert "no photographs" in card
-    assert "[LICENSE](../LICENSE)" in card
-    files = re.findall(r"^\| (\S+) \|", card[card.index("## Files") :], re.MULTILINE)
-    assert files == ["File", "---", "micro-clip/a.json", "micro-sdxl/unet.safetensors", "all"]
-    headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
-    assert headings == [
-        "Structure", "Data", "Training", "Figures", "Intended use", "Limitations", "Licence",
-        "Files",
-    ]  # fmt: skip
-
-
-def test_tables_of_the_card_are_whole() -> None:
-    card = model_card(*training())
-    assert "<" not in card
-    for table in re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE):
-        cells = {len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}
-        assert len(cells) == 1
 
 
 def test_script_writes_page_and_card(tmp_path: Path) -> None:

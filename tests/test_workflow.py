@@ -130,9 +130,9 @@ def test_a_call_without_configuration_plans_the_demo(finished):
     bare = Workplace(finished.folder, config=())
     jobs = planned_jobs(bare.snakemake("--dry-run"))
     assert of_rule(jobs, "generate_shard") == {
-        f"{variant} {first:05d}-{first + 32:05d}"
+        f"{variant} {first:05d}-{first + 64:05d}"
         for variant in VARIANTS
-        for first in range(0, 128, 32)
+        for first in range(0, 128, 64)
     }
     assert of_rule(jobs, "extract_reference_features") == {
         f"pictures micro-inception {part}" for part in ("000-of-002", "001-of-002")

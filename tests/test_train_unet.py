@@ -1,4 +1,4 @@
-"""Losses and data of the three trainings, against diffusers, open_clip and plain numpy."""
+"""Training of the UNet and the text encoders, step by step against diffusers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import open_clip
 import pytest
 import torch
 from diffusers import (
@@ -19,18 +17,14 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 from diffusers.training_utils import compute_snr
-from open_clip.loss import ClipLoss
-from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from micro_model import SHIPPED
-from t2i import sampling, train_clip
+from t2i import sampling
 from t2i.datasets import NEGATIVE_PROMPT
-from t2i.latents import draw_latent
 from t2i.micro import LATENT_SIDE, SCALING, micro_text_encoders, micro_unet, micro_vae
 from t2i.pictures import PHRASES, SIDE, captions
-from t2i.train_clip import contrastive_loss, degraded, prepared, ranking
 from t2i.train_unet import (
     NETWORKS,
     TOKENIZERS,
@@ -41,17 +35,10 @@ from t2i.train_unet import (
     write_model_frame,
 )
 from t2i.train_vae import (
-    VaeRecipe,
-    decode,
-    encode,
     load_vae,
-    normalise,
-    reconstruction_error,
-    vae_losses,
 )
 from t2i.training import save_half
-from t2i.training_data import draw, objects_of, random_objects, training_scenes
-from t2i.training_pictures import to_pixels
+from t2i.training_data import draw, objects_of, training_scenes
 
 SCENES = 6
 RECIPE = UnetRecipe(batch=32, scenes=SCENES, variants=3, repeats=4, dropout=0.25)
@@ -263,170 +250,3 @@ def test_latents_are_those_of_the_scenes_and_of_moved_ones(model) -> None:
     assert not torch.equal(table[:, 1], table[:, 2])
     still = latent_table(model / "vae", "cpu", replace(RECIPE, pixels=0.0, size=0.0))
     torch.testing.assert_close(still[:, 2], expected, rtol=1e-4, atol=1e-5)
-
-
-def units(seed: int, count: int, width: int = 24) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return nn.functional.normalize(torch.randn(count, width, generator=generator), dim=1)
-
-
-@pytest.mark.parametrize("scale", [5.0, 100.0, 400.0])
-def test_the_contrastive_loss_is_open_clips(scale) -> None:
-    image, text = units(1, 20), units(2, 20)
-    text = nn.functional.normalize(text + 0.4 * image, dim=1)
-    loss, right = contrastive_loss(image, text, torch.tensor(scale))
-    expected = ClipLoss()(image, text, torch.tensor(min(scale, 100.0)))
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-    first, other = (
-        np.mean([row.argmax() == n for n, row in enumerate(products.numpy())])
-        for products in (image @ text.T, text @ image.T)
-    )
-    assert first != other, "of the captions, not of the images"
-    assert float(right) == pytest.approx(first)
-
-
-def test_pictures_are_prepared_as_by_open_clip() -> None:
-    pictures = draw(objects_of(training_scenes()[:6], "cpu"))
-    noise = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    edge = (torch.arange(SIDE) > 64).float().expand(1, 3, SIDE, SIDE)  # overshoots both ends
-    pixels = to_pixels(torch.cat([pictures, 0.3 + 0.4 * noise, edge]))
-    transform = open_clip.transform.image_transform(224, is_train=False)
-    expected = torch.stack([transform(Image.fromarray(image)) for image in pixels.numpy()])
-    difference = (prepared(pixels.permute(0, 3, 1, 2) / 255) - expected).abs()
-    level = 1 / 255 / min(open_clip.OPENAI_DATASET_STD)
-    # PIL rounds to grey levels, and cuts off at 0 and 255 between the two directions.
-    assert float(difference[6:].max()) < 1.5 * level
-    assert float(difference[:6].max()) < 6 * level
-    assert float(difference[:6].mean()) < 0.02 * level
-
-
-def test_half_of_the_pictures_are_blurred_and_noise_is_of_any_strength() -> None:
-    torch.manual_seed(0)
-    pictures = 0.25 + 0.5 * draw(random_objects(200, "cpu", 0.0, 0.0), 32)
-    clear = degraded(pictures, 0.0)
-    blurred = nn.functional.interpolate(
-        nn.functional.avg_pool2d(pictures, 2), scale_factor=2.0, mode="bilinear"
-    )
-    same = (clear == pictures).flatten(1).all(dim=1)
-    soft = (clear - blurred).abs().flatten(1).amax(dim=1) < 1e-6
-    assert torch.all(same ^ soft)
-    assert 75 < int(same.sum()) < 125
-    noisy = degraded(torch.full((200, 3, 32, 32), 0.5), 8.0)
-    levels = noisy.flatten(1).std(dim=1) * 255
-    assert 7.0 < float(levels.max()) < 8.5
-    assert float(levels.min()) < 0.5
-    assert float(levels.mean()) == pytest.approx(4, abs=0.6)
-    strong = degraded(pictures, 2000.0)
-    assert (float(strong.min()), float(strong.max())) == (0.0, 1.0)
-
-
-def test_a_ranking_is_that_of_a_plain_loop(monkeypatch) -> None:
-    image, text = units(3, 60).numpy(), units(4, 60).numpy()
-    text = 0.5 * image + text
-    text[:10] += image.mean(axis=0) * 2  # captions that suit many images
-    text /= np.linalg.norm(text, axis=1, keepdims=True)
-    asked = []
-
-    def embeddings(rows: np.ndarray) -> Any:
-        def embed(network: Any, given: Any, batch: int) -> np.ndarray:
-            asked.append((network, given, 0 < batch <= len(given)))
-            return rows
-
-        return embed
-
-    monkeypatch.setattr(train_clip, "image_embeddings", embeddings(image))
-    monkeypatch.setattr(train_clip, "caption_embeddings", embeddings(text))
-    found = ranking("network", "images" * 10, "texts" * 12)  # 60 of each
-    assert asked == [("network", "images" * 10, True), ("network", "texts" * 12, True)]
-    own, shifted, higher, highest, suited = [], [], [], [], []
-    for n in range(60):
-        scores = [100 * float(image[n] @ caption) for caption in text]
-        own.append(scores[n])
-        shifted.append(scores[(n + 1) % 60])
-        higher += [scores[n] > score for m, score in enumerate(scores) if m != n]
-        others = [100 * float(other @ text[n]) for other in image]
-        suited += [scores[n] > score for m, score in enumerate(others) if m != n]
-        highest.append(scores[n] == max(scores))
-    assert np.mean(suited) != np.mean(higher), "of the captions, not of the images"
-    assert 0.1 < np.mean(highest) < 0.9 < np.mean(higher) < 1
-    expected = {
-        "score": np.mean(own),
-        "shifted": np.mean(shifted),
-        "right_first": np.mean(higher),
-        "first_of_all": np.mean(highest),
-    }
-    assert found == pytest.approx(expected, rel=1e-4)
-
-
-def test_losses_of_the_autoencoder_are_those_of_plain_numpy() -> None:
-    generator = torch.Generator().manual_seed(0)
-    drawn = 2 * draw(objects_of(training_scenes()[:3], "cpu"), 16) - 1
-    made = drawn + 0.3 * torch.randn(drawn.shape, generator=generator)
-    mean, logvar = torch.randn(2, 3, 4, 2, 2, generator=generator)
-    recipe = VaeRecipe(kl=0.7, edges=0.3, weight=2.5)
-    found = vae_losses(made, mean, logvar, drawn, recipe)
-    error, across, down, divergence = [], [], [], []
-    for n in range(3):
-        one, other = made[n].double().numpy(), drawn[n].double().numpy()
-        for c, y, x in np.ndindex(3, 16, 16):
-            inside = max(abs(other[k, y, x] - other[k, 0, 0]) for k in range(3)) > 0.05
-            error.append(abs(one[c, y, x] - other[c, y, x]) * (3.5 if inside else 1))
-            if x:
-                change = one[c, y, x] - one[c, y, x - 1] - other[c, y, x] + other[c, y, x - 1]
-                across.append(abs(change))
-            if y:
-                change = one[c, y, x] - one[c, y - 1, x] - other[c, y, x] + other[c, y - 1, x]
-                down.append(abs(change))
-        normal = torch.distributions.Normal(mean[n].double(), (0.5 * logvar[n].double()).exp())
-        standard = torch.distributions.Normal(0.0, 1.0)
-        divergence.append(float(torch.distributions.kl_divergence(normal, standard).mean()))
-    expected = {
-        "error": np.mean(error),
-        "edges": np.mean(across) + np.mean(down),
-        "kl": np.mean(divergence),
-    }
-    expected["loss"] = expected["error"] + 0.3 * expected["edges"] + 0.7 * expected["kl"]
-    assert {name: float(value) for name, value in found.items()} == pytest.approx(
-        expected, rel=1e-4
-    )
-
-
-@pytest.fixture(scope="module")
-def rescaled() -> tuple[Tensor, Any, Any]:
-    """Pictures, a random autoencoder, and the same one with normalised latents."""
-    pictures = draw(objects_of(training_scenes()[:8], "cpu"))
-    networks = []
-    for _ in range(2):
-        torch.manual_seed(4)
-        networks.append(micro_vae().requires_grad_(False))
-    normalise(networks[1], pictures)
-    return pictures, *networks
-
-
-def test_normalised_latents_are_standard_and_pictures_the_same(rescaled) -> None:
-    pictures, before, after = rescaled
-    old, new = encode(before, pictures), encode(after, pictures)
-    assert float(old.std(dim=(0, 2, 3)).sub(1).abs().min()) > 0.1
-    torch.testing.assert_close(new.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-3)
-    torch.testing.assert_close(new.std(dim=(0, 2, 3)), torch.ones(4), rtol=1e-3, atol=0)
-    torch.testing.assert_close(decode(after, new), decode(before, old), rtol=0, atol=1e-4)
-    assert float(decode(before, old).std()) > 0.01
-
-
-def test_a_normalised_posterior_is_the_same_distribution(rescaled) -> None:
-    pictures, before, after = rescaled
-    noise = draw_latent()[:, :, :LATENT_SIDE, :LATENT_SIDE]
-    decoded = []
-    for vae in (before, after):
-        posterior = vae.encode(2 * pictures[:2] - 1).latent_dist
-        latents = posterior.mean + posterior.std * torch.from_numpy(noise)
-        decoded.append(decode(vae, latents * SCALING))
-    torch.testing.assert_close(*decoded, rtol=0, atol=1e-4)
-
-
-def test_the_reconstruction_error_is_in_grey_levels(rescaled) -> None:
-    pictures, vae, _ = rescaled
-    with torch.no_grad():
-        sample = vae(2 * pictures - 1).sample.clamp(-1, 1)
-    expected = np.abs((sample.numpy() + 1) / 2 - pictures.numpy()).mean() * 255
-    assert reconstruction_error(vae, pictures) == pytest.approx(float(expected), rel=1e-4)
