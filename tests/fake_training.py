@@ -102,12 +102,3 @@ def write_samples(folder: Path) -> list[Path]:
     write(folder / "final" / "final.png", 3)
     write(folder / "final" / "ways.png", 3)
     return [folder / name for name in ("vae", "unet", "final")]
-
-
-def leaves(value: Any) -> list[Any]:
-    """All values at the ends of nested dicts and lists."""
-    if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in leaves(item)]
-    if isinstance(value, list):
-        return [leaf for item in value for leaf in leaves(item)]
-    return [value]

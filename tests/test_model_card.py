@@ -8,9 +8,9 @@ import pytest
 
 from fake_training import (
     CAPTIONS,
-    leaves,
     training,
 )
+from report_page import leaves
 from t2i.intervals import wilson_interval
 from t2i.model_card import model_card
 from t2i.training_report import COMMAND, LABEL, columns

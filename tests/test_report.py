@@ -31,7 +31,7 @@ from fake_results import (
     write_shard,
     write_shards,
 )
-from report_page import DOT, Elements, part
+from report_page import DOT, Elements, leaves, part
 from t2i.archive import DamagedShard, Sample
 from t2i.captions import format_captions
 from t2i.files import write_json
@@ -45,14 +45,6 @@ from t2i.rulegraph import svg
 def report_and_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     report, pictures = fake_run(tmp_path_factory.mktemp("run"))
     return report, render(report, pictures, svg(DOT))
-
-
-def leaves(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in leaves(item)]
-    if isinstance(value, list):
-        return [leaf for item in value for leaf in leaves(item)]
-    return [value]
 
 
 def test_report_survives_json(report_and_page: tuple[dict[str, Any], str]) -> None:

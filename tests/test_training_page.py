@@ -7,7 +7,6 @@ import json
 import re
 import runpy
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +20,11 @@ from fake_training import (
     HOSTILE,
     curve,
     facts,
-    leaves,
     training,
     way,
     write_samples,
 )
+from report_page import Elements, leaves, part
 from t2i import judge
 from t2i.files import write_json
 from t2i.intervals import wilson_interval
@@ -44,34 +43,13 @@ def page(grids: dict[str, list[Grid]]) -> str:
     return render(*training(), grids)
 
 
-class Elements(HTMLParser):
-    """Every start tag with its attributes, the values of `data` elements, and all text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-        self.values = [float(a["value"] or "") for tag, a in self.tags if tag == "data"]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def section(page: str, name: str) -> str:
-    start = page.index(f'<section id="{name}"')
-    return page[start : page.index("</section>", start)]
-
-
 def test_page_shows_every_number(page: str) -> None:
     parts, evaluation = training()
     elements = Elements(page)
     given = {leaf for leaf in leaves([parts, evaluation]) if isinstance(leaf, (int, float))}
     assert len(given) > 300
-    assert {value for value in given if value not in elements.values} == {4711}  # the seeds
+    values = {value for value, _ in elements.numbers}
+    assert given - values == {4711}  # the seeds
     assert elements.text.count("seed 4711") == 3
 
 
@@ -109,17 +87,17 @@ def test_links_within_the_page_lead_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("name", ["parts", "figures", "pictures", "ways"])
 def test_every_section_with_results_is_labelled(page: str, name: str) -> None:
-    assert LABEL in section(page, name)
+    assert LABEL in part(page, name)
 
 
 def test_time_is_held_against_its_bound(grids: dict[str, list[Grid]], page: str) -> None:
-    assert section(page, "parts").count("<strong>inside</strong>") == 3
+    assert part(page, "parts").count("<strong>inside</strong>") == 3
     parts, evaluation = training()
     parts["clip"] = facts("clip", 480.5)
-    late = section(render(parts, evaluation, grids), "parts")
+    late = part(render(parts, evaluation, grids), "parts")
     assert late.count("<strong>inside</strong>") == 2
     assert late.count("<strong>outside</strong>") == 1
-    shown = Elements(late).values
+    shown = [value for value, _ in Elements(late).numbers]
     assert 321.75 + 480.5 + 323.75 in shown
     assert 3 * 300.25 in shown
     assert {480 - 321.75, -0.5} <= set(shown)  # margins
@@ -128,7 +106,7 @@ def test_time_is_held_against_its_bound(grids: dict[str, list[Grid]], page: str)
 @pytest.mark.parametrize("name", ["figures", "ways"])
 def test_shares_have_intervals(page: str, name: str) -> None:
     figures = training()[1]["ways"]["fp32"]
-    shown = Elements(section(page, name)).values
+    shown = [value for value, _ in Elements(part(page, name)).numbers]
     for share in (*ATTRIBUTES, "first_of_all"):
         bounds = wilson_interval(round(figures[share] * CAPTIONS), CAPTIONS)
         place = shown.index(bounds[0])
@@ -171,7 +149,7 @@ def test_grids_are_in_order_of_step(grids: dict[str, list[Grid]], page: str) -> 
     }
     shown = [a["src"] for tag, a in Elements(page).tags if tag == "img"]
     assert shown == [grid.picture.source for found in grids.values() for grid in found]
-    after = re.findall(r"</data>, after <data value=\"([^\"]*)\"", section(page, "pictures"))
+    after = re.findall(r"</data>, after <data value=\"([^\"]*)\"", part(page, "pictures"))
     assert [float(text) for text in after] == [
         seconds_at(curve(part), step) for part in ("vae", "unet") for step in (250, 500, 1000)
     ]
