@@ -26,6 +26,7 @@ GUIDANCE = 8.0
 GREY_LEVELS = 1  # largest difference of a pixel
 DIFFERING_PIXELS = 1e-3  # share of the pixels that may differ at all
 FULL_RANK = 1e-9  # of the Fréchet distance, relative
+NEARLY_SINGULAR = 1e-7  # of features most of whose directions lie at the rounding of float32
 RANK_DEFICIENT = 1e-6
 INFLUENCE = 1e-2  # of the spread of influence values, for 4000 rows
 FEATURES = 1e-6  # of the largest Inception feature

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 
 from t2i import annotations, captions
 from t2i.files import sha256_bytes, sha256_file
-from workflow_run import Workplace, copy_project
+from workflow_run import Workplace, copy_project, table_with
 
 MEMBER = annotations.VALIDATION
 COLUMNS = ["id", "image_id", "caption", "height", "width", "file_name", "coco_url"]
@@ -291,7 +291,7 @@ def test_rules_make_both_files_and_demand_the_published_digest(tmp_path):
     files = {path.name: {"sha256": sha256_file(path)} for path in inputs.iterdir()}
     files["captions_source.tsv"] = {"sha256": sha256_bytes(expected)}
     group = {"licence": "CC0", "address": f"file:{inputs}/{{path}}", "files": files}
-    (place.folder / "sources.yaml").write_text(json.dumps({"mine": group}))
+    (place.folder / "sources.yaml").write_text(table_with(mine=group))
     overlay = {"dataset": "mine", "captions": "annotations", "sources": "sources.yaml"}
 
     target = "resources/mine/captions.tsv"
@@ -301,6 +301,6 @@ def test_rules_make_both_files_and_demand_the_published_digest(tmp_path):
     assert made == chosen_by_pandas(contents[annotations.TRAINING], ids)
 
     files["captions_source.tsv"]["sha256"] = "0" * 64
-    (place.folder / "sources.yaml").write_text(json.dumps({"mine": group}))
+    (place.folder / "sources.yaml").write_text(table_with(mine=group))
     output = place.snakemake(target, overlay=overlay, succeeds=False)
     assert f"have sha256 {sha256_bytes(expected)}, the published ones {'0' * 64}" in output

@@ -85,7 +85,7 @@ def test_distance_of_real_features_of_deficient_rank(micro_inception: Path) -> N
     assert features.shape == (40, 2048)
     own, reference = features[:16], features[16:]
     ours, _ = frechet_distance(own, moments(reference))
-    assert ours == pytest.approx(exact_distance(own, reference), rel=peers.FULL_RANK)
+    assert ours == pytest.approx(exact_distance(own, reference), rel=peers.NEARLY_SINGULAR)
     rows = features.astype(np.float64) - reference.mean(axis=0)
     basis, _ = np.linalg.qr(rows.T)
     expected = peers.frechet_distance(rows[:16] @ basis, rows[16:] @ basis)

@@ -1,7 +1,6 @@
 """Pictures come one by one, whole and of the right size, and only once."""
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -31,7 +30,7 @@ from t2i.image_fetch import (
     pictures,
 )
 from t2i.transfer import Limits
-from workflow_run import Workplace, copy_project
+from workflow_run import Workplace, copy_project, table_with
 
 LIMITS = Limits(silence=2.0, attempts=2, pause=0.02)
 NOWHERE = Origin("mine/images")
@@ -302,8 +301,8 @@ def test_the_rule_makes_the_tar_from_a_mirror_and_cleans_up(tmp_path):
     for name in ("latents.npy", "sample_ids.txt"):
         (mirror / name).write_text("not needed here\n")
     files = {path.name: {"sha256": sha256_file(path)} for path in mirror.glob("*.*")}
-    table = {"mine": {"licence": "CC0", "files": files}}
-    (place.folder / "sources.json").write_text(json.dumps(table))
+    table = table_with(mine={"licence": "CC0", "files": files})
+    (place.folder / "sources.json").write_text(table)
     overlay = {"dataset": "mine", "sources": "sources.json", "mirror": str(mirror.parent)}
     place.snakemake("resources/mine/images.tar", overlay={**overlay, "offline": True})
     made = place.folder / "resources/mine"
