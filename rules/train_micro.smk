@@ -80,7 +80,7 @@ rule train_unet:
         scheduler="config/models/sdxl-base-1.0/scheduler/scheduler_config.json",
         tokenizers=expand(
             "config/models/sdxl-base-1.0/{tokenizer}/{file}",
-            tokenizer=["tokenizer", "tokenizer_2"],
+            tokenizer=settings.TOKENIZERS,
             file=["tokenizer_config.json", "special_tokens_map.json"],
         ),
     output:
@@ -104,7 +104,7 @@ rule train_unet:
         ),
         tokenizers=expand(
             f"{TRAINED_SDXL}/{{tokenizer}}/{{file}}",
-            tokenizer=["tokenizer", "tokenizer_2"],
+            tokenizer=settings.TOKENIZERS,
             file=settings.TOKENIZER_FILES,
         ),
         samples=directory("training/samples/unet"),

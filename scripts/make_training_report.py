@@ -14,9 +14,6 @@ with job_log(snakemake.log[0]):
     parts = {name: read_json(Path(getattr(snakemake.input, name))) for name in PARTS}
     evaluation = read_json(Path(snakemake.input.evaluation))
     card = model_card(parts, evaluation)
-    grids = read_grids(
-        [path for folder in snakemake.input.samples for path in sorted(Path(folder).glob("*.png"))],
-        PICTURES,
-    )
+    grids = read_grids([Path(path) for path in snakemake.input.samples], PICTURES)
     write_text(Path(snakemake.output.html), render(parts, evaluation, grids))
     write_text(Path(snakemake.output.card), card)

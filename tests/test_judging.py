@@ -17,8 +17,8 @@ from t2i.compliance import FAIL, PASS
 from t2i.features import Features
 from t2i.fid import moments
 from t2i.intervals import wilson_interval
-from t2i.judge import ATTRIBUTES
-from t2i.judging import CAPTIONED, captioned_scene, judge_images
+from t2i.judge import ATTRIBUTES, CAPTIONED
+from t2i.judging import captioned_scene, judge_images
 from t2i.labels import Network
 from t2i.metrics import protocols, reduce_metrics
 from t2i.pictures import COUNT, captions, coco_annotations, paint

@@ -9,7 +9,7 @@ import numpy as np
 
 from t2i.config import CLOSED_WINDOWS
 from t2i.features import Features, check_coverage
-from t2i.judging import CAPTIONED
+from t2i.judge import CAPTIONED
 from t2i.metrics import image_difference
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"

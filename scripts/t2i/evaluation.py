@@ -27,9 +27,10 @@ from t2i.micro import LATENT_SIDE
 from t2i.pictures import paint
 from t2i.prompt_tokens import PromptTokens
 from t2i.sampling import generate
+from t2i.settings import TOKENIZERS
 from t2i.tokens import tokenize
 from t2i.train_clip import ranking
-from t2i.train_unet import NETWORKS, TOKENIZERS
+from t2i.train_unet import NETWORKS
 from t2i.training_data import shown_captions, validation_scenes
 from t2i.training_pictures import GRID_COLUMNS, grid, save_png
 

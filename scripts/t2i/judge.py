@@ -31,6 +31,7 @@ class Finding:
 
 
 ATTRIBUTES = tuple(field.name for field in fields(Finding))
+CAPTIONED = ("colour", "size", "place", "background")  # what "all" asks for; shapes blur first
 
 
 def _nearest(value: Any, table: dict[str, Any]) -> str:
@@ -100,5 +101,5 @@ def shares_right(images: np.ndarray, shown: list[Scene]) -> dict[str, float]:
         )
         for name in ATTRIBUTES
     }
-    captioned = right["colour"] & right["size"] & right["place"] & right["background"]
+    captioned = np.logical_and.reduce([right[name] for name in CAPTIONED])
     return {name: float(np.mean(values)) for name, values in {**right, "all": captioned}.items()}

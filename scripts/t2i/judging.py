@@ -9,10 +9,8 @@ import numpy as np
 
 from t2i.captions import Caption
 from t2i.intervals import wilson_interval
-from t2i.judge import ATTRIBUTES, judge
+from t2i.judge import ATTRIBUTES, CAPTIONED, judge
 from t2i.pictures import Scene, scene
-
-CAPTIONED = ("colour", "size", "place", "background")  # what "all" asks for; shapes blur first
 
 
 def captioned_scene(caption: Caption) -> Scene:

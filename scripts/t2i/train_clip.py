@@ -23,6 +23,7 @@ from t2i.clip import (
     image_embeddings,
     load_clip,
 )
+from t2i.embedded import TRAINED
 from t2i.files import publish_folder, write_json
 from t2i.micro import micro_clip_config
 from t2i.pictures import paint
@@ -127,7 +128,7 @@ def train_clip(recipe: ClipRecipe, device: str, folder: Path, checkpoint: Path) 
         }
         save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
         write_json(part / "config.json", micro_clip_config())
-        write_json(part / "network.json", {"weights": "trained on drawn pictures"})
+        write_json(part / "network.json", {"weights": TRAINED})
     return {**trainer.figures(), "figures": _ranking_of_drawn(folder, device, recipe.scenes)}
 
 

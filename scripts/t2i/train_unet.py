@@ -15,6 +15,7 @@ from torch import Tensor
 from t2i.files import write_text
 from t2i.micro import micro_text_encoders, micro_unet
 from t2i.pictures import SIDE
+from t2i.settings import TOKENIZERS
 from t2i.train_vae import encode, load_vae
 from t2i.training import Losses, Recipe, Trainer, half_precision, save_half
 from t2i.training_data import (
@@ -28,7 +29,6 @@ from t2i.training_data import (
 from t2i.vocabulary import write_small_tokenizer
 
 NETWORKS = ("unet", "text_encoder", "text_encoder_2")
-TOKENIZERS = ("tokenizer", "tokenizer_2")
 TIMES = 1000
 BANDS = 4  # of timesteps, for the losses' curves
 
