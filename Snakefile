@@ -15,6 +15,9 @@ include: "rules/engine.smk"
 include: "rules/generate.smk"
 include: "rules/reference.smk"
 include: "rules/metrics.smk"
+include: "rules/loadgen_common.smk"
+include: "rules/loadgen.smk"
+include: "rules/submission.smk"
 include: "rules/compliance.smk"
 include: "rules/report.smk"
 include: "rules/disk.smk"
@@ -36,6 +39,9 @@ localrules:
     sample_captions,
     sample_calibration_captions,
     judge_pictures,
+    judge_scenario,
+    fetch_checkout,
+    check_submission,
     compare_variants,
     check_compliance,
     draw_rulegraph,

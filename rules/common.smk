@@ -148,7 +148,8 @@ def results():
     files += of_drawn(expand("{variant}/judged.json", variant=VARIANTS))
     for name in ("shards/{shard}.tar", "shards/{shard}.json", "features/{shard}.npz"):
         files += expand(f"{{variant}}/{name}", variant=VARIANTS, shard=SHARDS)
-    return [f"results/{RUN}/{name}" for name in [*files, "rulegraph.svg"]]
+    files += [*loadgen_results(), "rulegraph.svg"]
+    return [f"results/{RUN}/{name}" for name in files]
 
 
 def source_digest(wildcards):
@@ -215,11 +216,10 @@ def captions_digest():
     return published.digest
 
 
-def weight_files(dtype):
-    """The model's files of the table for one number format."""
-    return [
-        f"resources/{name}" for name in settings.model_sources(MODEL, dtype, SOURCES)
-    ]
+def weight_files(variant):
+    """The model's files of the table that a variant is built from."""
+    names = settings.variant_sources(CONFIG, variant, SOURCES)
+    return [f"resources/{name}" for name in names]
 
 
 def tokenizer_files(wildcards):
@@ -232,9 +232,9 @@ def tokenizer_files(wildcards):
 
 def variant_weights(wildcards):
     """The files that a variant's engine is built from."""
-    dtype = CONFIG["variants"][wildcards.variant]["dtype"]
-    tokenizers = settings.tokenizer_sources(MODEL, SOURCES)
-    return sorted({*weight_files(dtype), *(f"resources/{name}" for name in tokenizers)})
+    weights = weight_files(wildcards.variant)
+    tokenizers = settings.tokenizer_sources(MODEL, SOURCES) if weights else []
+    return sorted({*weights, *(f"resources/{name}" for name in tokenizers)})
 
 
 def variant_patch(wildcards):
@@ -246,6 +246,11 @@ def variant_patch(wildcards):
 def variant_settings(wildcards):
     """All that a variant's pixels depend on, besides the weights."""
     return settings.variant_settings(CONFIG, wildcards.variant)
+
+
+def variant_model(wildcards):
+    """What paints a variant's pictures: the model, or a stand-in."""
+    return settings.variant_model(CONFIG, wildcards.variant)
 
 
 def variant_windows(wildcards):
@@ -308,8 +313,8 @@ def input_files():
         f"resources/{DATASET}/{name}"
         for name in ("captions.tsv", "latents.npy", "sample_ids.txt")
     ]
-    for variant in CONFIG["variants"].values():
-        files += weight_files(variant["dtype"])
+    for variant in VARIANTS:
+        files += weight_files(variant)
     files += [reference_statistics(), f"resources/{DATASET}/tokens.{MODEL}.npz"]
     if "images" in SCORES["reference"]:
         files.append(reference_file("images.json"))

@@ -53,6 +53,7 @@ rule extract_compliance_images:
         mem_mb=2000,
         runtime="10m",
     params:
+        round=CONFIG["round"],
         code=code("extract_compliance_images"),
     script:
         "../scripts/extract_compliance_images.py"
@@ -65,6 +66,8 @@ rule check_compliance:
         features=of_shards("features/{shard}.npz"),
         manifests=of_shards("shards/{shard}.json"),
         judged=of_drawn(variant_file("judged.json")),
+        scenarios=of_scenarios("verdict.json"),
+        submission=submission_of,
         references=REFERENCE_PIXELS,
         images=of_shards("shards/{shard}.tar") if REFERENCE_PIXELS else [],
         sample_ids=f"resources/{DATASET}/sample_ids.txt",
@@ -83,6 +86,7 @@ rule check_compliance:
         mem_mb=4000,
         runtime="10m",
     params:
+        round=CONFIG["round"],
         division=CONFIG["division"],
         samples=CONFIG["samples"],
         windows=variant_windows,

@@ -34,6 +34,9 @@ rule make_report:
         metrics=of_variants("{variant}/metrics.json"),
         judged=of_drawn(of_variants("{variant}/judged.json")),
         compliance=of_variants("{variant}/compliance.json"),
+        scenarios=of_driven_scenarios("verdict.json"),
+        latencies=of_timed_scenarios("performance/latencies.npy"),
+        submissions=submissions(),
         comparison=run_file("comparison.json"),
         provenance=run_file("provenance.json"),
         manifests=of_all_shards("shards/{shard}.json"),
@@ -62,6 +65,7 @@ rule make_report:
         runtime="15m",
     params:
         run=RUN,
+        round=CONFIG["round"],
         variants=VARIANTS,
         code=code("make_report"),
     script:

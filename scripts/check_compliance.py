@@ -5,11 +5,15 @@ from pathlib import Path
 from t2i import compliance
 from t2i.archive import read_manifest
 from t2i.captions import read_sample_ids
+from t2i.compliance import Check
 from t2i.features import gather, read_features
 from t2i.files import read_json, write_json
+from t2i.loadgen.checks import not_run_checks
+from t2i.loadgen.rounds import MODES, SCENARIOS, image_ids
 from t2i.logs import job_log
 from t2i.metrics import finite_images
 from t2i.pixels import read_references, read_samples
+from t2i.submission import official
 
 with job_log(snakemake.log[0]):
     division, samples = snakemake.params.division, snakemake.params.samples
@@ -31,7 +35,9 @@ with job_log(snakemake.log[0]):
             compliance.CLOSED_SIDE if closed else None,
         ),
         compliance.compliance_images_check(
-            read_sample_ids(Path(snakemake.input.sample_ids)), samples, closed
+            image_ids(snakemake.params.round, read_sample_ids(Path(snakemake.input.sample_ids))),
+            samples,
+            closed,
         ),
         compliance.pairing_check(metrics["clip"], metrics["clip_shifted"], random_weights),
         *compliance.input_checks(read_json(Path(snakemake.input.provenance))["inputs"]),
@@ -44,6 +50,21 @@ with job_log(snakemake.log[0]):
     if snakemake.input.judged:
         checks += compliance.picture_checks(read_json(Path(snakemake.input.judged)))
         checks.append(compliance.first_check(metrics["clip_first"]))
+    scenarios = {
+        verdict["scenario"]: verdict
+        for verdict in (read_json(Path(path)) for path in snakemake.input.scenarios)
+    }
+    for scenario in SCENARIOS:
+        if scenario in scenarios:
+            checks += [Check(**check) for check in scenarios[scenario]["checks"]]
+        else:
+            checks += [check for mode in MODES for check in not_run_checks(scenario, mode)]
+    if snakemake.input.submission:
+        submission = read_json(Path(snakemake.input.submission))
+        checks += [Check(**check) for check in submission["checks"]]
+    else:
+        why = "no submission is configured"
+        checks += official.official_checks(official.not_run(why, snakemake.params.round))
     result = {
         "schema": 1,
         "run": snakemake.wildcards.run,

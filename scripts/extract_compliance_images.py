@@ -5,11 +5,13 @@ from pathlib import Path
 from t2i.archive import encode_png, read_shard
 from t2i.captions import read_captions, read_sample_ids
 from t2i.files import publish_folder
+from t2i.loadgen.rounds import image_ids
 from t2i.logs import job_log
 
 with job_log(snakemake.log[0]):
     captions = read_captions(Path(snakemake.input.captions))
-    wanted = read_sample_ids(Path(snakemake.input.sample_ids))
+    listed = read_sample_ids(Path(snakemake.input.sample_ids))
+    wanted = image_ids(snakemake.params.round, listed)
     found = set()
     with publish_folder(Path(snakemake.output[0])) as folder:
         for tar, manifest in zip(snakemake.input.images, snakemake.input.manifests, strict=True):

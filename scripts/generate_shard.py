@@ -15,11 +15,8 @@ with job_log(snakemake.log[0]) as terminal:
 
         from t2i.archive import add_sample, write_manifest
         from t2i.captions import read_captions
-        from t2i.engine import load_engine
-        from t2i.latents import read_latent
+        from t2i.painters import load_painter
         from t2i.progress import Progress
-        from t2i.prompt_tokens import read_tokens
-        from t2i.sampling import generate
 
         shard = snakemake.wildcards.shard
         indices = parse(shard)
@@ -29,16 +26,18 @@ with job_log(snakemake.log[0]) as terminal:
                 f"shard {shard}: {snakemake.input.captions} has {len(captions)} captions; "
                 "lower `samples` in the configuration"
             )
-        tokens = read_tokens(Path(snakemake.input.tokens))
-        pipeline, engine = load_engine(Path(snakemake.input.engine).parent, device)
-        latent = read_latent(Path(snakemake.input.latents), pipeline.unet.config.sample_size)
-        sampler = (engine["batch_size"], engine["steps"], engine["guidance"])
+        painter, engine = load_painter(
+            Path(snakemake.input.engine).parent,
+            Path(snakemake.input.tokens),
+            Path(snakemake.input.latents),
+            device,
+        )
         progress = Progress(f"{snakemake.wildcards.variant} {shard}", len(indices), terminal)
         samples = []
         tar = Path(snakemake.output.images)
         with publish(tar) as part, tarfile.open(part, "w") as archive:
             for batch in batches(indices, engine["batch_size"]):
-                images = generate(pipeline, tokens, batch, latent, *sampler)
+                images = painter.paint(batch, engine["batch_size"])
                 for index, pixels, finite in zip(batch, images.pixels, images.finite, strict=True):
                     caption_id = captions[index].id
                     samples.append(add_sample(archive, index, caption_id, pixels, bool(finite)))

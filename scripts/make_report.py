@@ -2,15 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from t2i.archive import read_manifest
 from t2i.captions import read_captions, read_sample_ids
 from t2i.files import read_json, write_json, write_text
 from t2i.gallery import thumbnails
+from t2i.loadgen.rounds import image_ids
 from t2i.logs import job_log
 from t2i.page import render
 from t2i.report import assemble
 
 PICTURES = 7_500_000  # characters of all thumbnails together: the page stays below 10 MB
+
+
+def of_scenario(path: Path) -> tuple[str, str]:
+    """Variant and scenario of a file below VARIANT/loadgen/SCENARIO/MODE/."""
+    return path.parents[3].name, path.parents[1].name
+
 
 with job_log(snakemake.log[0]):
     inputs, names = snakemake.input, list(snakemake.params.variants)
@@ -24,8 +33,11 @@ with job_log(snakemake.log[0]):
         read_json(Path(inputs.provenance)),
         list(manifests.values()),
         read_captions(Path(inputs.captions)),
-        read_sample_ids(Path(inputs.sample_ids)),
+        image_ids(snakemake.params.round, read_sample_ids(Path(inputs.sample_ids))),
         [read_json(Path(path)) for path in inputs.judged],
+        [read_json(Path(path)) for path in inputs.scenarios],
+        {of_scenario(Path(path)): np.load(path, allow_pickle=False) for path in inputs.latencies},
+        {Path(path).parent.name: read_json(Path(path)) for path in inputs.submissions},
     )
     indices = {row["index"] for row in report["gallery"]["rows"]}
     budget = PICTURES // max(1, len(indices) * len(names))

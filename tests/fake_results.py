@@ -227,14 +227,85 @@ def provenance(names: Sequence[str], samples: int) -> dict[str, Any]:
     }
 
 
+def scenario(
+    variant: str, name: str, verdict: str = "pass", shortened: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What LoadGen's runs of one scenario came to, as verdict.json says it."""
+    result = "VALID" if verdict == "pass" else "INVALID"
+    metric = {
+        "name": "90th percentile latency, estimated by early stopping"
+        if name == "SingleStream"
+        else "samples per second",
+        "value": 123.4567 if name == "SingleStream" else 8.1234567,
+        "unit": "ms" if name == "SingleStream" else "samples/s",
+        "better": "lower" if name == "SingleStream" else "higher",
+    }
+    latency = {"mean": 0.12, "50": 0.1191234, "90": 0.1234567, "95": 0.1256, "99": 0.1312345}
+    server = {"name": "99th percentile latency", "value": 20.0, "unit": "s"}
+    return {
+        "schema": 1,
+        "run": "demo",
+        "variant": variant,
+        "scenario": name,
+        "official": not shortened,
+        "shortened": list(shortened),
+        "verdict": verdict,
+        "summary": f"{name}: {metric['value']:.4g} {metric['unit']}, {result}.",
+        "metric": metric,
+        "target": server if name == "Server" else None,
+        "valid": verdict == "pass",
+        "early_stopping": None if name == "Offline" else {"met": verdict == "pass"},
+        "latency": {} if name == "Offline" else latency,
+        "modes": ["performance", "accuracy"],
+        "checks": [
+            check(f"loadgen.{name}.performance.valid", verdict, "VALID"),
+            check(f"accuracy.{name}.fid", "not applicable", 188.4567891),
+            check(f"accuracy.{name}.clip", "not applicable", 21.9876543),
+        ],
+    }
+
+
+def submission(official: dict[str, Any]) -> dict[str, Any]:
+    """What our validator and the official checker say of a tree, as submission.json says it."""
+    return {
+        "schema": 1,
+        "round": "v6.1",
+        "division": "open",
+        "system_type": "edge",
+        "submitter": "acme",
+        "system": "my-box",
+        "files": {
+            f"open/acme/{name}": {"size": 1234567 + n, "sha256": "ef" * 32}
+            for n, name in enumerate(("systems/my-box.json", "src/README.md"))
+        },
+        "checks": [
+            check("submission.files", "fail", "open/acme/src is empty"),
+            check("submission.system", "pass", True),
+        ],
+        "official": official,
+        "verdict": "fail",
+        "summary": "1 of 2 checks failed: submission.files.",
+    }
+
+
+def not_run(why: str) -> dict[str, Any]:
+    """What is said of the official checker when there is none."""
+    fields = {"commit": None, "version": "v6.1", "ok": None, "exit": None, "messages": []}
+    return {"state": "not run", "why": why, **fields}
+
+
 def fake_run(
     folder: Path,
     names: Sequence[str] = ("fp32", "bf16"),
     samples: int = 40,
     side: int = 64,
     judge: bool = True,
+    **more: Any,
 ) -> tuple[dict[str, Any], dict[str, dict[int, Thumbnail]]]:
-    """A run's report dict and thumbnails, made from files laid out as the workflow does."""
+    """A run's report dict and thumbnails, made from files laid out as the workflow does.
+
+    `more` is what else `assemble` takes, of LoadGen and submissions.
+    """
     shards = write_shards(folder, names, samples, side)
     report = assemble(
         "demo",
@@ -247,6 +318,7 @@ def fake_run(
         captions(samples),
         IDS,
         [judged(name, samples) for name in names if judge],
+        **more,
     )
     indices = {row["index"] for row in report["gallery"]["rows"]}
     return report, {name: thumbnails(shards[name], indices, 100_000) for name in names}

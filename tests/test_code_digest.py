@@ -151,7 +151,8 @@ def test_every_script_finds_all_modules_that_it_imports():
                     names = [alias.name for alias in node.names]
                 for name in names:
                     if name.startswith("t2i."):
-                        assert SCRIPTS.joinpath(*name.split(".")).with_suffix(".py") in found
+                        module = SCRIPTS.joinpath(*name.split("."))
+                        assert {module.with_suffix(".py"), module / "__init__.py"} & {*found}
         assert library_modules(script.stem), f"{script.name} imports nothing of the library"
 
 

@@ -254,9 +254,11 @@ def judged_by_script(folder, limit, judged):
             images=tars,
             sample_ids=folder / "sample_ids.txt",
             provenance=folder / "provenance.json",
+            scenarios=[],
+            submission=[],
         ),
         output=[folder / "compliance.json"],
-        params=SimpleNamespace(division="open", samples=5, windows=windows),
+        params=SimpleNamespace(division="open", samples=5, windows=windows, round="v6.1"),
         wildcards=SimpleNamespace(run="r", variant="v"),
         log=[str(folder / "check.log")],
     )

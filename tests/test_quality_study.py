@@ -32,7 +32,8 @@ def mistakes(config):
 
 
 def test_the_study_measures_the_demos_samples_by_the_demos_windows():
-    assert {**QUALITY, "run": DEMO["run"], "variants": DEMO["variants"]} == DEMO
+    measured = {key: DEMO[key] for key in DEMO if key not in ("loadgen", "submission")}
+    assert {**QUALITY, "run": DEMO["run"], "variants": DEMO["variants"]} == measured
     assert QUALITY["run"] != DEMO["run"]
     assert QUALITY["variants"].items() >= DEMO["variants"].items()
     assert next(iter(QUALITY["variants"])) == "fp32"

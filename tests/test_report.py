@@ -26,8 +26,11 @@ from fake_results import (
     fake_run,
     judged,
     metrics,
+    not_run,
     picture,
     provenance,
+    scenario,
+    submission,
     write_shard,
     write_shards,
 )
@@ -268,7 +271,7 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
     names, samples = ["fp32", "bf16"], 20
     shards = write_shards(tmp_path, names, samples, 32)
     kinds = ("metrics", "compliance", "judged", "manifests", "shards")
-    files: dict[str, Any] = {kind: [] for kind in kinds}
+    files: dict[str, Any] = {kind: [] for kind in (*kinds, "scenarios", "latencies", "submissions")}
     for name in names:
         for kind, content in (
             ("metrics", metrics(name, samples)),
@@ -280,6 +283,13 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
         for tar, manifest in shards[name]:
             files["shards"].append(tar)
             files["manifests"].append(manifest)
+    files["scenarios"].append(tmp_path / "bf16/loadgen/Server/verdict.json")
+    files["latencies"].append(tmp_path / "bf16/loadgen/Server/performance/latencies.npy")
+    files["latencies"][0].parent.mkdir(parents=True)
+    np.save(files["latencies"][0], np.linspace(1.0, 2.0, 25))
+    write_json(files["scenarios"][0], scenario("bf16", "Server"))
+    files["submissions"].append(tmp_path / "fp32/submission.json")
+    write_json(files["submissions"][0], submission(not_run("no checkout")))
     singles = {
         "comparison": ("comparison.json", json.dumps(comparison(names, samples))),
         "provenance": ("provenance.json", json.dumps(provenance(names, samples))),
@@ -294,7 +304,7 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
     snakemake = SimpleNamespace(
         input=SimpleNamespace(**files),
         output=SimpleNamespace(**output),
-        params=SimpleNamespace(run="demo", variants=names),
+        params=SimpleNamespace(run="demo", variants=names, round="v6.1"),
         log=[str(tmp_path / "report.log")],
     )
     script = Path(__file__).parents[1] / "scripts" / "make_report.py"
@@ -303,5 +313,12 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
     page = output["html"].read_text(encoding="utf-8")
     assert len(report["gallery"]["rows"]) == samples
     assert report["judged"]
+    (run,) = report["loadgen"]
+    assert (run["variant"], run["scenario"], run["distribution"]["counts"][0]) == (
+        "bf16",
+        "Server",
+        3,
+    )
+    assert [tree["variant"] for tree in report["submissions"]] == ["fp32"]
     assert page.count("<figure>") == page.count("data:image/png") == samples * len(names)
     assert len(page) < 10_000_000

@@ -40,6 +40,7 @@ def test_settings_of_a_variant_join_its_entry_with_what_holds_for_all():
         "threads": 1,
         "device": "cuda",
         "patch": None,
+        "stand_in": None,
         "steps": 20,
         "guidance": 5.0,
     }

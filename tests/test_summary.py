@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_results import fake_run
+from fake_results import fake_run, not_run, scenario, submission
 from t2i.files import write_json
 from t2i.summary import table
 
@@ -41,6 +41,23 @@ def test_every_reason_against_comparing_is_told(report):
     assert any("random weights" in line for line in lines[start:])
     quiet = table({**report, "not_comparable": []})
     assert "Not comparable" not in quiet
+
+
+def test_one_line_for_each_scenario_and_submission(tmp_path):
+    report, _ = fake_run(
+        tmp_path,
+        samples=4,
+        side=16,
+        scenarios=[scenario("bf16", "Server", "fail"), scenario("fp32", "SingleStream")],
+        submissions={"bf16": submission(not_run("no checkout"))},
+    )
+    lines = table(report).splitlines()
+    start = lines.index("bf16: All targets met.")
+    assert lines[start + 1 : start + 4] == [
+        "fp32, SingleStream: 123.5 ms, VALID.",
+        "bf16, Server: 8.123 samples/s, INVALID.",
+        "bf16, submission: 1 of 2 checks failed: submission.files.",
+    ]
 
 
 def print_summary(folder):

@@ -17,6 +17,7 @@ from jsonschema.validators import extend
 from t2i import embedded
 from t2i.datasets import CAPTIONS, NEGATIVE_PROMPT, dataset_files
 from t2i.image_sets import find_set, known_sets
+from t2i.loadgen.config_checks import closed_mistakes, loadgen_mistakes, submission_mistakes
 from t2i.settings import NETWORK_SOURCES
 from t2i.yaml_files import Config, ConfigError
 
@@ -89,9 +90,11 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
         *_too_many_samples(filled),
         *_bad_windows(filled),
         *_bad_reference_images(filled),
+        *loadgen_mistakes(filled),
+        *submission_mistakes(filled),
     ]
     if filled.get("division") == "closed":
-        mistakes += _against_closed_rules(filled)
+        mistakes += [*_against_closed_rules(filled), *closed_mistakes(filled)]
     if mistakes:
         lines = dict.fromkeys(mistakes)  # two missing keys are two errors that name both
         raise ConfigError("\n".join(["the configuration cannot be used:", *lines]))
@@ -207,6 +210,8 @@ def _limits(error: ValidationError) -> str:
     expected = {
         "type": "expected {}",
         "minimum": "expected at least {}",
+        "exclusiveMinimum": "expected more than {}",
+        "uniqueItems": "expected nothing twice",
         "maximum": "expected at most {}",
         "pattern": "expected a name that matches {}",
         "minItems": "expected {} items",

@@ -18,6 +18,7 @@ A configuration says what is measured: model, data set, samples, variants, score
 | `quality.yaml` | a study of the embedded default: what the verdict catches, and what it cannot |
 | `faults.py` | mistakes on purpose that `quality.yaml` puts into the pipeline |
 | `mlperf.yaml` | the official run |
+| `rehearsal.yaml` | a whole submission rehearsed with a stand-in, without GPU and weights |
 | `sources.yaml` | every input with its address, size, digest and licence |
 | `schemas/config.schema.yaml` | what a configuration may hold; the table below is made from it |
 
@@ -63,6 +64,29 @@ values than the benchmark's belong to the open division.
 `patch` names a function of your own that receives the loaded diffusers pipeline and returns it.
 It may change whatever modules it likes. The file is part of the variant, so an edit of it makes the
 images anew. Patched variants belong to the open division. `faults.py` has examples.
+
+`stand_in` takes the place of the model: pictures that are made from the sample index alone, at a
+fixed pace in LoadGen's runs, to rehearse everything else on any machine.
+
+## LoadGen and a submission
+
+`loadgen` says which of MLPerf's scenarios and modes are run, `submission` who submits what.
+[`docs/loadgen.md`](../docs/loadgen.md) tells what they do. Without them nothing of it is run.
+
+```yaml
+loadgen:
+  scenarios: [Offline, SingleStream]
+  modes: [performance, accuracy, TEST01, TEST04]
+submission:
+  submitter: your-organisation
+  system: your-system
+  description:
+    cooling: air
+    host_memory_configuration: 24x 64 GB DDR5
+    host_networking: Ethernet
+    host_networking_topology: N/A
+inference_checkout: fetch
+```
 
 ## Windows
 
@@ -175,14 +199,14 @@ def _referred(entry: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 def _type(facts: dict[str, Any]) -> str:
     names = facts.get("type", "string")
     words = [TYPES[name] for name in ([names] if isinstance(names, str) else names)]
-    if "items" in facts:
+    if "maxItems" in facts:
         words = [f"list of {facts['minItems']} {TYPES[facts['items']['type']]}s"]
     return " or ".join(words)
 
 
 def _allowed(facts: dict[str, Any]) -> str:
-    if "enum" in facts:
-        return ", ".join(f"`{value}`" for value in facts["enum"])
+    if names := facts.get("enum", facts.get("items", {}).get("enum")):
+        return ", ".join(f"`{value}`" for value in names)
     pattern = facts.get("pattern", facts.get("propertyNames", {}).get("pattern"))
     if pattern:
         return f"{'names like ' if 'propertyNames' in facts else ''}`{pattern}`"
@@ -190,6 +214,8 @@ def _allowed(facts: dict[str, Any]) -> str:
         return f"{facts['minimum']} to {facts['maximum']}"
     if "minimum" in facts:
         return f"{facts['minimum']} or more"
+    if "exclusiveMinimum" in facts:
+        return f"more than {facts['exclusiveMinimum']}"
     names = (f"`{option['required'][0]}`" for option in facts.get("oneOf", []))
     return " or ".join(names)
 

@@ -5,4 +5,5 @@ from __future__ import annotations
 DATASET = "pictures"
 MODEL = "micro-sdxl"
 CLIP = "micro-clip"
+STAND_IN = "stand-in"  # what paints where there is no model
 TRAINED = "trained on drawn pictures"  # what is said of the weights that are shipped

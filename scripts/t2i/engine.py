@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from t2i.disk import require_space
+from t2i.engine_manifest import EngineError, read_manifest, refusal
 from t2i.files import read_json, sha256_json, write_json
 from t2i.weights import (
     Stored,
@@ -56,13 +57,12 @@ OTHERS = {
 PICKLES = {".bin", ".ckpt", ".pkl", ".pt", ".pth"}
 
 
-class EngineError(RuntimeError):
-    """An engine cannot be built or is not what its manifest says."""
-
-
 @dataclass(frozen=True)
 class Variant:
-    """How a model is run. `patch` is `path.py:function` or None; the rest is as in the config."""
+    """How a model is run. `patch` is `path.py:function` or None; the rest is as in the config.
+
+    With `stand_in` (`side` in pixels, `images_per_second`) there is no model: `t2i.stand_in`.
+    """
 
     dtype: str
     batch_size: int
@@ -71,20 +71,24 @@ class Variant:
     patch: str | None
     steps: int
     guidance: float
+    stand_in: dict[str, Any] | None = None
 
 
 def build_engine(model: Path, folder: Path, variant: Variant) -> dict[str, Any]:
     """Build a variant's engine in `folder` from a model in diffusers' layout; return its manifest.
 
     Weights are cast tensor by tensor, which gives what loading at that number format gives. The
-    fp16 files of a model that has them are used for fp16, as the reference does.
+    fp16 files of a model that has them are used for fp16, as the reference does. A stand-in's
+    engine has no weights.
     """
     weights, dtype = folder / "weights", DTYPES[variant.dtype]
+    sources = [] if variant.stand_in else _model_files(model, variant.dtype)
     targets = {
         source: weights / source.relative_to(model).with_name(source.name.replace(".fp16.", "."))
-        for source in _model_files(model, variant.dtype)
+        for source in sources
     }
     require_space(folder, sum(_bytes_written(path, folder, dtype) for path in targets), str(folder))
+    weights.mkdir(exist_ok=True)
     for source, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".safetensors":
@@ -185,10 +189,7 @@ def _cast_file(source: Path, target: Path, dtype: torch.dtype) -> None:
 
 def _manifest(folder: Path) -> tuple[dict[str, Any], dict[Path, str]]:
     """An engine's manifest, and the digest that each of its files must have."""
-    manifest: dict[str, Any] = read_json(folder / "engine.json")
-    identity = {key: value for key, value in manifest.items() if key not in ("schema", "digest")}
-    if manifest["digest"] != sha256_json(identity):
-        raise _refusal(folder / "engine.json", folder)
+    manifest = read_manifest(folder)
     digests = {
         folder / "weights" / name: facts["digest"] for name, facts in manifest["weights"].items()
     }
@@ -196,22 +197,14 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], dict[Path, str]]:
         digests[folder / "patch.py"] = manifest["patch"]["digest"]
     for path in digests:
         if not path.is_file():
-            raise _refusal(path, folder)
+            raise refusal(path, folder)
     return manifest, digests
-
-
-def _refusal(path: Path, folder: Path) -> EngineError:
-    state = "has changed" if path.is_file() else "is missing"
-    return EngineError(
-        f"{path} {state} since the engine was built; delete {folder / 'weights'} and build it "
-        f"again with `snakemake --cores all {folder / 'weights'}`"
-    )
 
 
 def _compare(folder: Path, found: dict[Path, str], expected: dict[Path, str]) -> None:
     for path, digest in found.items():
         if digest != expected[path]:
-            raise _refusal(path, folder)
+            raise refusal(path, folder)
 
 
 def verify_engine(folder: Path) -> dict[str, Any]:
@@ -228,9 +221,14 @@ def load_engine(folder: Path, device: str) -> tuple[StableDiffusionXLPipeline, d
     """The verified and patched pipeline of an engine on a device, and the engine's manifest.
 
     Every byte is hashed at every start, on its way to the device: a note of an earlier check would
-    not see a disk that returns other bits. Raises EngineError for what differs from the manifest.
+    not see a disk that returns other bits. Raises EngineError for what differs from the manifest,
+    and for a stand-in, which has no pipeline.
     """
     manifest, expected = _manifest(folder)
+    if manifest["stand_in"] is not None:
+        raise EngineError(
+            f"{folder} is a stand-in without a model; t2i.painters draws its pictures"
+        )
     weights = [path for path in expected if path.suffix == ".safetensors"]
     weights.sort(key=lambda path: path.stat().st_size, reverse=True)
     _compare(folder, digest_files(expected.keys() - set(weights)), expected)

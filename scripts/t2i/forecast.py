@@ -6,6 +6,7 @@ follow from the configuration were measured with the packages of requirements.lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ FOLDERS = {
     "engines": RESULTS,
     "images": RESULTS,
     "features": RESULTS,
+    "LoadGen logs": RESULTS,
     "reports and logs": RESULTS,
 }
 WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -38,6 +40,14 @@ MANIFEST_ENTRY = 300  # of a sample
 FEATURE_ROW = 8600  # of a sample
 COMPLIANCE_IMAGES = 10
 REFERENCE_IMAGES = 40_504  # of COCO val2014, the largest set that is expected
+LOGGED_ENTRY = 90  # of an image in LoadGen's accuracy log, beside two digits for each of its bytes
+LOGGED_QUERY = 600  # of a query in LoadGen's detail and trace logs and among our latencies
+QUERY_RATE = 200  # images per second, more than any device is expected to make
+# Images that TEST01 logs: LoadGen draws each with a probability that makes 128 of them on average;
+# this is four and a half standard deviations more.
+AUDITED_IMAGES = 180
+TRUNCATED_LOG = 8200
+IMAGE_DIGEST = 80  # of a sample in accuracy.json
 EVERY_JOB = 100_000  # log, benchmark, Snakemake's own record, small results
 # What rules write beyond that, whatever the samples.
 RULES = {
@@ -51,6 +61,7 @@ RULES = {
     "list_reference_images": ("data set", 10_000_000),
     "compute_reference_statistics": ("data set", 34_000_000),
     "make_report": ("reports and logs", 10_000_000),
+    "build_submission": ("LoadGen logs", 5_000_000),  # the code; what LoadGen wrote is linked
 }
 
 
@@ -109,8 +120,8 @@ def forecast(
 ) -> dict[str, int]:
     """The most that jobs write, in bytes, by kind (the keys of `FOLDERS`).
 
-    `side` is that of an image in pixels; `linked` says whether inputs and results are on one file
-    system. Inputs of unknown size count as nothing.
+    `side` is that of the model's images in pixels; `linked` says whether inputs and results are on
+    one file system. Inputs of unknown size count as nothing.
     """
     totals = dict.fromkeys(FOLDERS, 0)
     for job in jobs:
@@ -119,21 +130,56 @@ def forecast(
             name = job.wildcards["source"]
             what, size = _kind(name, config), sources[name].size or 0
         elif job.rule == "build_engine":
-            dtype = config["variants"][job.wildcards["variant"]]["dtype"]
-            what, size = "engines", engine_bytes(config["model"], dtype, sources, linked)
+            variant = config["variants"][job.wildcards["variant"]]
+            what, size = "engines", 0  # of a stand-in
+            if not variant.get("stand_in"):
+                size = engine_bytes(config["model"], variant["dtype"], sources, linked)
         elif job.rule == "generate_shard":
-            what, size = "images", samples * (image_bytes(side) + MANIFEST_ENTRY)
+            image = image_bytes(_variant_side(job, config, side))
+            what, size = "images", samples * (image + MANIFEST_ENTRY)
         elif job.rule == "extract_compliance_images":
-            what, size = "images", COMPLIANCE_IMAGES * image_bytes(side)
+            image = image_bytes(_variant_side(job, config, side))
+            what, size = "images", COMPLIANCE_IMAGES * image
         elif job.rule == "extract_features":
             what, size = "features", samples * FEATURE_ROW
         elif job.rule == "extract_reference_features":
             what, size = "data set", _reference_images(job, config) * FEATURE_ROW
+        elif job.rule in ("run_loadgen", "score_accuracy", "verify_audit"):
+            what, size = "LoadGen logs", loadgen_bytes(job, config, side)
         else:
             what, size = RULES.get(job.rule, ("reports and logs", 0))
         totals[what] += max(0, size - job.present)
         totals["reports and logs"] += EVERY_JOB
     return totals
+
+
+def loadgen_bytes(job: Job, config: dict[str, Any], side: int) -> int:
+    """What a LoadGen run, its scores or an audit's verification take.
+
+    LoadGen logs each byte of an image as two digits: of all images in accuracy mode, of a few in
+    TEST01, and of none otherwise. `side` is that of the model's images in pixels.
+    """
+    loadgen = config["loadgen"]
+    count: int = loadgen.get("count", config["samples"])
+    side = _variant_side(job, config, side)
+    logged = 2 * 3 * side**2 + LOGGED_ENTRY
+    if job.rule == "score_accuracy":
+        return COMPLIANCE_IMAGES * image_bytes(side) + count * IMAGE_DIGEST + TRUNCATED_LOG
+    if job.rule == "verify_audit":  # the official script copies the log
+        copied = config.get("inference_checkout") and job.wildcards["test"] == "TEST01"
+        return 2 * TRUNCATED_LOG + (AUDITED_IMAGES * logged if copied else 0)
+    if job.wildcards["mode"] == "accuracy":
+        return count * (logged + LOGGED_QUERY)
+    rate = max(QUERY_RATE, loadgen.get("qps", 0))
+    queries: int = max(count, math.ceil(rate * loadgen["time"]))
+    audited = AUDITED_IMAGES if job.wildcards["mode"] == "TEST01" else 0
+    return queries * LOGGED_QUERY + audited * logged
+
+
+def _variant_side(job: Job, config: dict[str, Any], side: int) -> int:
+    """Pixels along an image of a job's variant: those of its stand-in, or of the model."""
+    stand_in = config["variants"][job.wildcards["variant"]].get("stand_in") or {}
+    return int(stand_in.get("side", side))
 
 
 def _kind(source: str, config: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ MLPERF_NETWORKS = {
     "inception": "inception-2015-12-05",
     "clip": "clip-vit-b-32",
 }
+MODEL_WEIGHTS = {embedded.MODEL: embedded.TRAINED, embedded.STAND_IN: "none"}
 MLPERF_MODEL = "sdxl-base-1.0"
 MLPERF_STATISTICS = "coco2014/val2014.npz"
 
@@ -59,7 +60,9 @@ def protocols(inception: Network, clip: Network, statistics: str) -> dict[str, A
 def comparability(samples: int, protocol: dict[str, Any], model: str) -> dict[str, Any]:
     """Whether FID and CLIP may be set beside other people's numbers, and why not."""
     reasons = []
-    if model == embedded.MODEL:
+    if model == embedded.STAND_IN:
+        reasons.append("the pictures are a stand-in's, which draws them without any model")
+    elif model == embedded.MODEL:
         reasons.append(f"{model} is a miniature {embedded.TRAINED}")
     elif model != MLPERF_MODEL:
         reasons.append(f"the model is {model}, not MLPerf's {MLPERF_MODEL}")
@@ -90,7 +93,7 @@ def reduce_metrics(
     first = int((features.clip > features.clip_shifted).sum())
     metrics = {
         "model": model,
-        "model_weights": embedded.TRAINED if model == embedded.MODEL else "as fetched",
+        "model_weights": MODEL_WEIGHTS.get(model, "as fetched"),
         "samples": len(features.index),
         "fid": fid,
         "clip": clip,

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from t2i.gallery import Thumbnail
 from t2i.labels import weights_in_words
+from t2i.latency_chart import latency_chart
 
 TEMPLATES = Path(__file__).parent / "templates"
 MINUS = "\N{MINUS SIGN}"
@@ -27,6 +28,8 @@ VERDICTS = {  # class name, sign and word: the colour is never alone
     "pass": ("pass", "✓", "PASS"),
     "fail": ("fail", "✗", "FAIL"),
     "not applicable": ("none", "–", "NOT APPLICABLE"),
+    "valid": ("pass", "✓", "VALID"),
+    "invalid": ("fail", "✗", "INVALID"),
 }
 
 COLUMNS = {
@@ -63,6 +66,16 @@ COLUMNS = {
     "Device": "The machine part that generated the images.",
     "Sampling": "Denoising steps, scale of classifier-free guidance, and the patch, if any.",
     "Engine": "Number format, and the start of the sha256 of the weights that images refer to.",
+    "Scenario": (
+        "How LoadGen asks: one image at a time (SingleStream), several at a time (MultiStream), at"
+        " random times (Server), or all at once (Offline)."
+    ),
+    "Result": "What MLPerf measures in the scenario, in its unit, from the performance run.",
+    "Target": "What the result or its latency must keep to; none where MLPerf sets no bound.",
+    "LoadGen says": (
+        "Whether LoadGen itself calls its performance run valid. Early stopping is its rule that"
+        " enough queries were made to be sure of the percentile."
+    ),
     "Verdict": "Whether the rules checked below hold. It is not a result verified by MLCommons.",
 }
 
@@ -240,6 +253,7 @@ def render(
             pictures=pictures,
             pairs=pairs,
             accuracy_checks=_accuracy_checks,
+            latency_chart=latency_chart,
             columns=COLUMNS,
             style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
             script=Markup(script),

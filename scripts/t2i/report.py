@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from t2i import loadgen_section
 from t2i.captions import Caption
 from t2i.compliance import window_source
 
@@ -168,13 +172,17 @@ def assemble(
     captions: Sequence[Caption],
     compliance_ids: Sequence[int],
     judged: Sequence[dict[str, Any]] = (),
+    scenarios: Sequence[dict[str, Any]] = (),
+    latencies: Mapping[tuple[str, str], NDArray[np.float64]] | None = None,
+    submissions: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Gather one run's results, unrounded, as the content of `report.json`.
 
     `names` orders the variants, the first being the gallery's left column; the other arguments are
     the parsed result files, in any order; `judged` is empty where no judge knows what the pictures
-    should show. Raises ValueError when a variant lacks one of them, or
-    an image its caption.
+    should show. `scenarios` are LoadGen's verdicts, `latencies` (queries,) in seconds by variant
+    and scenario, and `submissions` by variant; what was not run or built is left out. Raises
+    ValueError when a variant lacks one of the others, or an image its caption.
     """
     measured = _by_variant(metrics, names, "metrics.json")
     verdicts = _by_variant(compliance, names, "compliance.json")
@@ -204,6 +212,7 @@ def assemble(
         )
     samples = set.intersection(*(set(digests) for digests in shown.values()))
     beyond = [index for index in compliance_ids if index not in samples]
+    runs = loadgen_section.runs(scenarios, latencies or {}, names)
     pairs = [
         {
             **pair,
@@ -224,5 +233,8 @@ def assemble(
             shown, captions, compliance_ids, str(config.get("dataset")), _wrong(shares)
         ),
         "methods": _methods(variants),
+        "loadgen": runs,
+        "not_official": loadgen_section.not_official(runs),
+        "submissions": loadgen_section.submissions(submissions or {}, names),
         "provenance": provenance,
     }

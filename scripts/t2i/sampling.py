@@ -10,24 +10,17 @@ from __future__ import annotations
 import t2i.compat  # noqa: F401
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from t2i.images import Images
 from t2i.prompt_tokens import PromptTokens
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Images:
-    """Pixels (n, height, width, 3) uint8, and whether each was finite before rounding (n,) bool."""
-
-    pixels: np.ndarray
-    finite: np.ndarray
 
 
 def encode_prompts(pipeline: Any, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +39,7 @@ def to_uint8(images: Tensor) -> Images:
     return Images(pixels.permute(0, 2, 3, 1).cpu().numpy(), finite.cpu().numpy())
 
 
-def _warn_of_unsound(images: Images, indices: range) -> None:
+def _warn_of_unsound(images: Images, indices: Sequence[int]) -> None:
     """Name unsound samples in the log at once; hours later the verdict fails because of them."""
     colours = images.pixels.reshape(len(indices), -1)
     single = colours.min(axis=1) == colours.max(axis=1)
@@ -59,7 +52,7 @@ def _warn_of_unsound(images: Images, indices: range) -> None:
 def generate(
     pipeline: Any,
     tokens: PromptTokens,
-    indices: range,
+    indices: Sequence[int],
     latent: np.ndarray,
     batch_size: int,
     steps: int,

@@ -9,6 +9,7 @@ from t2i import embedded
 from t2i.datasets import dataset_files
 from t2i.files import read_json, write_json
 from t2i.folder_lock import is_locked
+from t2i.loadgen.rounds import required_scenarios
 from t2i.sources import Source
 from t2i.yaml_files import Config
 
@@ -18,6 +19,7 @@ NETWORK_SOURCES = {
     "inception-2015-12-05": "inception-2015-12-05/pt_inception-2015-12-05-6726825d.pth",
     "clip-vit-b-32": "clip-vit-b-32/ViT-B-32.pt",
 }
+LOADGEN_KEYS = ("time", "samples_per_query", "max_latency", "batch_wait", "stall")
 VERIFIED = Path(".snakemake/t2i-verified.json")
 
 
@@ -33,6 +35,49 @@ def variant_settings(config: Config, name: str) -> dict[str, Any]:
         "patch": variant.get("patch"),
         "steps": sampler["steps"],
         "guidance": float(sampler["guidance"]),
+        "stand_in": variant.get("stand_in"),
+    }
+
+
+def variant_model(config: Config, name: str) -> str:
+    """What paints a variant's pictures: the model, or a stand-in."""
+    model: str = config["model"]
+    return embedded.STAND_IN if "stand_in" in config["variants"][name] else model
+
+
+def loadgen_variants(config: Config) -> list[str]:
+    """Variants that LoadGen drives, in the configuration's order."""
+    loadgen = config["loadgen"]
+    if loadgen is None:
+        return []
+    return [name for name in config["variants"] if name in loadgen.get("variants", [name])]
+
+
+def submitted_scenarios(config: Config) -> list[str]:
+    """Scenarios that the submission has; others that LoadGen runs are reported only."""
+    submission = config["submission"]
+    if submission is None:
+        return []
+    wanted = required_scenarios(config["round"], config["division"], submission["system_type"])
+    return [name for name in wanted if name in config["loadgen"]["scenarios"]]
+
+
+def loadgen_settings(config: Config, name: str) -> dict[str, Any]:
+    """LoadGen's settings for a variant; `qps` and `target_latency` are None where not given.
+
+    `given` names those that the configuration says and that would be measured otherwise.
+    """
+    loadgen = config["loadgen"]
+    device = variant_settings(config, name)["device"]
+    workers = loadgen.get("workers", local_gpus() if device == "cuda" else 1)
+    measured = ("qps", "target_latency")
+    return {
+        "count": loadgen.get("count", config["samples"]),
+        "max_batchsize": loadgen.get("max_batchsize"),
+        **{key: loadgen.get(key) for key in measured},
+        **{key: loadgen[key] for key in LOADGEN_KEYS},
+        "workers": workers,
+        "given": [key for key in measured if key in loadgen],
     }
 
 
@@ -47,6 +92,14 @@ def model_sources(model: str, dtype: str, sources: dict[str, Source]) -> list[st
     full = [name for name in names if name.endswith(".safetensors") and name not in half]
     unused = full if half and (dtype == "fp16" or not full) else half
     return [name for name in names if name not in unused]
+
+
+def variant_sources(config: Config, name: str, sources: dict[str, Source]) -> list[str]:
+    """Names of the model's files that a variant is built from; a stand-in is built from none."""
+    variant = config["variants"][name]
+    if "stand_in" in variant:
+        return []
+    return model_sources(config["model"], variant["dtype"], sources)
 
 
 def own_tokenizers(sources: dict[str, Source]) -> list[str]:
@@ -77,8 +130,9 @@ def needed_sources(config: Config, sources: dict[str, Source]) -> list[str]:
     if config["dataset"] != embedded.DATASET:
         files = dataset_files(config["captions"])
         needed.update(f"{config['dataset']}/{name}" for name in files)
-    for variant in config["variants"].values():
-        needed.update(model_sources(config["model"], variant["dtype"], sources))
+    for name in config["variants"]:
+        needed.update(variant_sources(config, name, sources))
+    needed.update(set(tokenizer_sources(config["model"], sources)) & set(sources))
     for key in ("inception", "clip"):
         needed.update(network_sources(config["scores"][key], sources))
     reference = config["scores"]["reference"]

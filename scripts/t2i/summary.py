@@ -8,7 +8,10 @@ COLUMNS = ("variant", "samples", "FID", "CLIP", "verdict")
 
 
 def table(report: dict[str, Any]) -> str:
-    """One line for each variant, its verdict in plain words, and why numbers are not comparable."""
+    """One line for each variant, the verdicts in plain words, and why numbers are not comparable.
+
+    Scenarios that LoadGen ran and submissions follow the variants.
+    """
     rows = [COLUMNS]
     words = []
     for variant in report["variants"]:
@@ -23,6 +26,8 @@ def table(report: dict[str, Any]) -> str:
             )
         )
         words.append(f"{variant['name']}: {compliance['summary']}")
+    words += [f"{run['variant']}, {run['summary']}" for run in report["loadgen"]]
+    words += [f"{tree['variant']}, submission: {tree['summary']}" for tree in report["submissions"]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     reasons = [f"  {obstacle['reason']}" for obstacle in report["not_comparable"]]

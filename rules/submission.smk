@@ -1,0 +1,93 @@
+"""The submission: its tree, checked by this workflow and by MLPerf's own checker.
+
+CONSUMES loadgen/ of a variant, captions, provenance
+PRODUCES results/{run}/{variant}/submission/, submission.json; resources/mlcommons-inference/
+"""
+
+
+rule fetch_checkout:
+    """Fetch mlcommons/inference at the pinned commit, verified by its id."""
+    output:
+        directory("resources/mlcommons-inference"),
+    log:
+        "logs/resources/fetch_checkout.log",
+    benchmark:
+        "benchmarks/resources/fetch_checkout.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    script:
+        "../scripts/fetch_checkout.py"
+
+
+rule build_submission:
+    """Build the submission tree of a variant."""
+    input:
+        loadgen=submitted_files,
+        engine=variant_file("engine/engine.json"),
+        provenance=run_file("provenance.json"),
+    output:
+        system=variant_file(SUBMITTED_SYSTEM),
+        files=variant_file("submission_files.json"),
+    log:
+        "logs/{run}/{variant}/build_submission.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/build_submission.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    params:
+        round=CONFIG["round"],
+        division=CONFIG["division"],
+        submission=CONFIG["submission"],
+        scenarios=SUBMITTED_SCENARIOS,
+        audits=LOADGEN_AUDITS,
+        variant=variant_settings,
+        model=variant_model,
+        weights=starting_weights,
+        code=code("build_submission"),
+    script:
+        "../scripts/build_submission.py"
+
+
+rule check_submission:
+    """Check a submission by our own rules, and by MLPerf's checker where it is at hand."""
+    input:
+        system=variant_file(SUBMITTED_SYSTEM),
+        files=variant_file("submission_files.json"),
+        scores=of_scenarios("scores", SUBMITTED_SCENARIOS),
+        verdicts=of_scenarios("verdict.json", SUBMITTED_SCENARIOS),
+        captions=f"resources/{DATASET}/captions.tsv",
+        sample_ids=f"resources/{DATASET}/sample_ids.txt",
+        checkout=checkout_files(),
+    output:
+        variant_file("submission.json"),
+    log:
+        "logs/{run}/{variant}/check_submission.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/check_submission.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        round=CONFIG["round"],
+        division=CONFIG["division"],
+        submission=CONFIG["submission"],
+        windows=variant_windows,
+        settings=loadgen_settings,
+        checkout=CHECKOUT,
+        code=code("check_submission"),
+    script:
+        "../scripts/check_submission.py"

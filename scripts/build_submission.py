@@ -1,0 +1,35 @@
+"""Build the submission tree of a variant."""
+
+from pathlib import Path
+
+import yaml
+
+from t2i.files import read_json, write_json
+from t2i.logs import job_log
+from t2i.submission.tree import TreeRequest, build_tree
+
+with job_log(snakemake.log[0]):
+    params, inputs = snakemake.params, snakemake.input
+    provenance = read_json(Path(inputs.provenance))
+    patch = Path(inputs.engine).with_name("patch.py")
+    request = TreeRequest(
+        run=snakemake.wildcards.run,
+        variant=snakemake.wildcards.variant,
+        round=params.round,
+        division=params.division,
+        submission=params.submission,
+        settings=params.variant,
+        model=params.model,
+        weights=tuple(params.weights),
+        patch=patch if patch.is_file() else None,
+        scenarios=tuple(params.scenarios),
+        audits=tuple(params.audits),
+        commit=provenance["git"]["commit"],
+        dirty=provenance["git"]["dirty"],
+        command=provenance["command"],
+        config=yaml.safe_dump(provenance["config"], sort_keys=False),
+    )
+    variant = Path(inputs.engine).parents[1]
+    files = build_tree(variant / "submission", variant / "loadgen", request)
+    write_json(Path(snakemake.output.files), files)
+    print(f"{len(files)} files")

@@ -1,0 +1,50 @@
+"""Check a submission by our own rules, and by MLPerf's checker where it is at hand."""
+
+import tempfile
+from pathlib import Path
+
+from t2i.captions import read_captions, read_sample_ids
+from t2i.compliance import CLOSED_SIDE
+from t2i.files import read_json, write_json
+from t2i.loadgen.rounds import image_ids
+from t2i.loadgen.settings import shortened
+from t2i.logs import job_log
+from t2i.submission import official
+from t2i.submission.checkout import open_checkout
+from t2i.submission.checks import Expected, check_tree, submission_result
+
+with job_log(snakemake.log[0]) as terminal:
+    params, inputs = snakemake.params, snakemake.input
+    submission, tree = params.submission, Path(inputs.files).with_name("submission")
+    scores = [read_json(Path(path, "accuracy.json")) for path in inputs.scores]
+    verdicts = [read_json(Path(path)) for path in inputs.verdicts]
+    captions, windows = read_captions(Path(inputs.captions)), params.windows
+    expected = Expected(
+        round=params.round,
+        division=params.division,
+        system_type=submission["system_type"],
+        submitter=submission["submitter"],
+        system=submission["system"],
+        captions=[row.caption for row in captions[: params.settings["count"]]],
+        side=CLOSED_SIDE if params.division == "closed" else None,
+        windows={key: tuple(windows[key]) for key in ("fid", "clip")} if windows else None,
+        image_ids=image_ids(params.round, read_sample_ids(Path(inputs.sample_ids))),
+        files=read_json(Path(inputs.files)),
+        images={score["scenario"]: score["compliance_images"] for score in scores},
+        logs={score["scenario"]: score["log"]["sha256"] for score in scores},
+        metrics={
+            found["scenario"]: found["metric"]["value"] for found in verdicts if found["metric"]
+        },
+        shortened=tuple(shortened(params.settings["time"], params.settings["count"])),
+    )
+    checks = check_tree(tree, expected)
+    if params.checkout is None:
+        why = "no checkout of mlcommons/inference is configured (inference_checkout)"
+        verdict = official.not_run(why, params.round)
+    else:
+        checkout = open_checkout(Path(params.checkout))
+        with tempfile.TemporaryDirectory() as work:
+            verdict = official.run_checker(checkout, tree, params.round, Path(work))
+    result = submission_result(tree, expected, checks, verdict)
+    write_json(Path(snakemake.output[0]), result)
+    print(f"{snakemake.wildcards.variant}: {result['summary']}", file=terminal)

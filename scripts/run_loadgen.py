@@ -1,0 +1,24 @@
+"""One test of LoadGen: a scenario in one mode, with one worker process for each GPU."""
+
+from pathlib import Path
+
+from t2i.loadgen.run import TestRequest, run_test
+from t2i.logs import job_log
+
+with job_log(snakemake.log[0]) as terminal:
+    inputs, wildcards = snakemake.input, snakemake.wildcards
+    settings = {**snakemake.params.settings, "given": tuple(snakemake.params.settings["given"])}
+    request = TestRequest(
+        run=wildcards.run,
+        variant=wildcards.variant,
+        scenario=wildcards.scenario,
+        mode=wildcards.mode,
+        model=snakemake.params.model,
+        round=snakemake.params.round,
+        engine=Path(inputs.engine).parent,
+        tokens=Path(inputs.tokens),
+        latents=Path(inputs.latents),
+        captions=Path(inputs.captions),
+        **settings,
+    )
+    run_test(request, Path(snakemake.output.facts).parent)

@@ -1,0 +1,55 @@
+"""FID, CLIP and compliance images from the images that LoadGen logged."""
+
+from pathlib import Path
+
+from t2i.devices import exact_float32, use_device
+from t2i.logs import job_log
+
+with (
+    job_log(snakemake.log[0]),
+    use_device(snakemake.params.device, snakemake.params.threads) as device,
+):
+    exact_float32()
+    from t2i.captions import read_captions, read_sample_ids
+    from t2i.clip import load_clip
+    from t2i.features import gather, read_features
+    from t2i.fid import read_moments
+    from t2i.files import publish_folder, read_json
+    from t2i.inception import load_inception
+    from t2i.labels import describe
+    from t2i.loadgen.accuracy import score_log, write_scores
+    from t2i.loadgen.rounds import image_ids
+    from t2i.metrics import protocols, reduce_metrics
+
+    inputs, wildcards = snakemake.input, snakemake.wildcards
+    facts = read_json(Path(inputs.facts))
+    image = tuple(facts["image"])
+    known = gather(
+        (read_features(Path(path)) for path in inputs.features), snakemake.params.samples
+    )
+    inception, clip = (Path(files[0]) for files in (inputs.inception, inputs.clip))
+    statistics = Path(inputs.statistics)
+    with publish_folder(Path(snakemake.output[0])) as folder:
+        scored = score_log(
+            Path(inputs.log),
+            image,
+            facts["settings"]["count"],
+            [row.caption for row in read_captions(Path(inputs.captions))],
+            known,
+            load_inception(inception, device),
+            load_clip(clip.parent, device),
+            snakemake.params.batch_size,
+            image_ids(snakemake.params.round, read_sample_ids(Path(inputs.sample_ids))),
+            folder / "images",
+        )
+        protocol = protocols(
+            describe(inception.parent),
+            describe(clip.parent),
+            statistics.relative_to("resources").as_posix(),
+        )
+        metrics, _ = reduce_metrics(
+            scored.features, read_moments(statistics), protocol, snakemake.params.model
+        )
+        names = {key: wildcards[key] for key in ("run", "variant", "scenario")}
+        write_scores(folder, Path(inputs.log), image, scored, metrics, names)
+    print(f"FID {metrics['fid']:.6f}, CLIP {metrics['clip']:.6f}; {scored.reused} images known")

@@ -1,0 +1,1 @@
+"""MLPerf LoadGen: the system under test, its runs, and what they show."""

@@ -1,0 +1,92 @@
+"""What a configuration may ask of LoadGen and of the submission, beyond its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from t2i.loadgen.rounds import (
+    AUDITS,
+    OFFICIAL_SAMPLES,
+    OFFICIAL_SECONDS,
+    SERVER_LATENCY_SECONDS,
+    required_scenarios,
+)
+from t2i.submission.system import missing_fields, unknown_fields
+from t2i.yaml_files import Config
+
+CLOSED_LIMITS = {
+    "time": (OFFICIAL_SECONDS, None),
+    "count": (OFFICIAL_SAMPLES, OFFICIAL_SAMPLES),
+    "max_latency": (None, SERVER_LATENCY_SECONDS),
+}
+
+
+def loadgen_mistakes(config: Config) -> Iterator[str]:
+    """What LoadGen cannot be asked for: unknown variants, too many samples, modes without use."""
+    loadgen = config.get("loadgen")
+    if loadgen is None:
+        return
+    variants = list(config.get("variants", {}))
+    for name in loadgen.get("variants", []):
+        if variants and name not in variants:
+            yield f"  loadgen.variants: got {name!r}; known are {', '.join(variants)}"
+    count, samples = loadgen.get("count", 1), config.get("samples", 1)
+    if count > samples:
+        yield f"  loadgen.count: got {count}; the run has {samples} samples"
+    modes, scenarios = loadgen.get("modes", []), loadgen.get("scenarios", [])
+    if "FindPeakPerformance" in modes and scenarios and "Server" not in scenarios:
+        yield (
+            "  loadgen.modes: got 'FindPeakPerformance', which LoadGen knows for Server alone; "
+            "add Server to loadgen.scenarios or leave it out"
+        )
+    if "TEST01" in modes and "accuracy" not in modes:
+        yield "  loadgen.modes: TEST01 compares images with those of the accuracy run; add accuracy"
+    for test in AUDITS:
+        if test in modes and "performance" not in modes:
+            yield f"  loadgen.modes: {test} is measured against a performance run; add performance"
+
+
+def submission_mistakes(config: Config) -> Iterator[str]:
+    """What keeps a submission tree from being built; every missing field at once."""
+    submission = config.get("submission")
+    if submission is None:
+        return
+    for name, hint in unknown_fields(submission.get("description", {})):
+        yield f"  submission.description.{name}: no field of MLPerf's system description{hint}"
+    for name in missing_fields(submission.get("description", {})):
+        yield (
+            f"  submission.description.{name}: missing; no machine tells it, so say it in words "
+            "('N/A' where there is no such thing)"
+        )
+    loadgen = config.get("loadgen")
+    if loadgen is None:
+        yield "  submission: there is nothing to submit without `loadgen`"
+        return
+    division = config.get("division", "open")
+    try:
+        wanted = required_scenarios(
+            config.get("round", ""), division, submission.get("system_type", "edge")
+        )
+    except (KeyError, ValueError) as error:
+        yield f"  submission.system_type: got {submission.get('system_type')!r}; {error}"
+        return
+    modes = ("performance", "accuracy", *(AUDITS if division == "closed" else ()))
+    for key, needed in (("scenarios", wanted), ("modes", modes)):
+        if missing := [name for name in needed if name not in loadgen.get(key, needed)]:
+            yield f"  loadgen.{key}: a submission needs {', '.join(missing)} too"
+
+
+def closed_mistakes(config: Config) -> Iterator[str]:
+    """What the closed division does not allow of LoadGen's settings and of stand-ins."""
+    loadgen: dict[str, Any] = config.get("loadgen") or {}
+    for key, (low, high) in CLOSED_LIMITS.items():
+        value = loadgen.get(key)
+        if value is None:
+            continue
+        if (low is not None and value < low) or (high is not None and value > high):
+            allowed = f"at least {low:g}" if low is not None else f"at most {high:g}"
+            yield f"  loadgen.{key}: got {value:g}; the closed division allows only {allowed}"
+    for name, variant in config.get("variants", {}).items():
+        if "stand_in" in variant:
+            yield f"  variants.{name}.stand_in: the closed division is for the model itself"

@@ -1,0 +1,291 @@
+"""One LoadGen test of a variant: its logs, latencies and facts in a folder of their own.
+
+LoadGen runs in a process of its own. It waits in C++ for answers and cannot be told to stop, and
+an interpreter that ends while it waits crashes; so that process is ended by force when something
+fails.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t2i.devices import visible_gpus
+from t2i.engine_manifest import read_manifest
+from t2i.files import publish_folder, sha256_file, write_json, write_text
+from t2i.loadgen.children import Child, LoadGenError, Parent
+from t2i.loadgen.logs import read_detail
+from t2i.loadgen.rounds import AUDITS
+from t2i.loadgen.settings import audit_config, user_conf
+from t2i.loadgen.workers import Worker, order, worker_pool
+from t2i.prompt_tokens import read_tokens
+from t2i.software import software_versions
+from t2i.submission.machine import machine_facts
+
+SERVER_SHARE = 0.9  # of the measured rate, as the load that Server starts with
+PEAK_SHARE = 0.5  # the same for the search of the peak, which must start with a load it can bear
+LATENCY_SHARE = 0.5  # of the measured latency: LoadGen makes queries for twice the time by it
+WATCH_SECONDS = 0.5
+MENDING = {
+    "Ran out of generated queries": "set loadgen.target_latency lower or loadgen.qps higher",
+    "Too many outstanding queries": "set loadgen.qps lower",
+    "Initial lower bound does not satisfy": "set loadgen.qps lower",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestRequest:
+    """A test that is to be run: names, files, and settings as in the configuration.
+
+    `engine` is the engine's folder. `max_batchsize` None is the engine's batch size, `qps`
+    (samples/s) and `target_latency` (ms) None are measured, `workers` None is one for each GPU and
+    one on a CPU; `time`, `max_latency`, `batch_wait` and `stall` are seconds. `given` names the
+    settings that the configuration said.
+    """
+
+    __test__ = False  # a name that pytest would take for its own
+
+    run: str
+    variant: str
+    model: str
+    scenario: str
+    mode: str
+    round: str
+    engine: Path
+    tokens: Path
+    latents: Path
+    captions: Path
+    count: int
+    max_batchsize: int | None
+    qps: float | None
+    target_latency: float | None
+    time: float
+    samples_per_query: int
+    max_latency: float
+    batch_wait: float
+    workers: int | None
+    stall: float
+    given: tuple[str, ...]
+
+
+def run_test(request: TestRequest, folder: Path) -> None:
+    """Run one LoadGen test and publish its folder whole, in place of an older one.
+
+    Raises LoadGenError, which says what to do, when a worker fails, dies or stalls, or when
+    LoadGen could not run the test as asked. A test that LoadGen calls INVALID is a result.
+    """
+    manifest = read_manifest(request.engine)
+    captions = len(read_tokens(request.tokens).first)
+    if request.count > captions:
+        raise LoadGenError(
+            f"{request.tokens} has {captions} captions, fewer than the {request.count} samples "
+            "that LoadGen is to use; lower loadgen.count"
+        )
+    with publish_folder(folder) as part:
+        started = time.monotonic()
+        child = Child(__name__, "LoadGen's process", [str(part.resolve())])
+        try:
+            child.send(_plain(request))
+            outcome = child.receive()
+        finally:
+            child.close()
+        _check_log(part / "mlperf_log_detail.txt")
+        facts = {
+            "schema": 1,
+            **{key: getattr(request, key) for key in ("run", "variant", "scenario", "mode")},
+            "round": request.round,
+            "engine": manifest["digest"],
+            "stand_in": manifest["stand_in"] is not None,
+            "model": request.model,
+            **outcome,
+            "given": list(request.given),
+            "machine": machine_facts(folder.parent),
+            "software": software_versions(),
+            "inputs": {
+                name: sha256_file(getattr(request, name))
+                for name in ("tokens", "latents", "captions")
+            },
+            "seconds": time.monotonic() - started,
+        }
+        write_json(part / "run.json", facts)
+
+
+def _plain(request: TestRequest) -> dict[str, Any]:
+    return {
+        key: str(value.resolve()) if isinstance(value, Path) else value
+        for key, value in asdict(request).items()
+    }
+
+
+def _check_log(path: Path) -> None:
+    """Raise LoadGenError for an error of LoadGen's that means that this was no test."""
+    for error in read_detail(path).errors:
+        for text, mending in MENDING.items():
+            if text in str(error.value):
+                raise LoadGenError(f"LoadGen: {error.value} ({mending})")
+
+
+def expected(
+    request: TestRequest, images_per_second: float, seconds_per_image: float
+) -> tuple[float | None, float | None]:
+    """The load (samples/s) and the latency of a query (ms) that LoadGen is told to expect.
+
+    Given values count; else they follow from the bare rate of all workers together and the time of
+    one image alone. Each is None in scenarios that have no use for it.
+    """
+    if request.scenario in ("Offline", "Server"):
+        share = PEAK_SHARE if request.mode == "FindPeakPerformance" else SERVER_SHARE
+        measured = images_per_second * (1 if request.scenario == "Offline" else share)
+        return request.qps or measured, None
+    seconds = seconds_per_image
+    if request.scenario == "MultiStream":
+        seconds = request.samples_per_query / images_per_second
+    return None, request.target_latency or 1000 * seconds * LATENCY_SHARE
+
+
+def _measure(request: TestRequest, part: Path) -> dict[str, Any]:
+    """Start the workers and run the test; what is known only then, as in run.json."""
+    manifest = read_manifest(request.engine)
+    batch_size = request.max_batchsize or manifest["batch_size"]
+    if request.scenario == "SingleStream":
+        batch_size = 1
+    device = "" if manifest["stand_in"] else manifest["device"]
+    number = request.workers or (len(visible_gpus()) if device == "cuda" else 1)
+    told = order(request.engine, request.tokens, request.latents, batch_size, request.count)
+    with worker_pool(number, told, device, request.stall) as workers:
+        measured = {
+            "images_per_second": sum(one.ready["images_per_second"] for one in workers),
+            "seconds_per_image": max(one.ready["seconds_per_image"] for one in workers),
+        }
+        qps, target_latency = expected(request, **measured)
+        settings = {
+            "count": request.count,
+            "max_batchsize": batch_size,
+            "qps": qps,
+            "target_latency": target_latency,
+            "time": request.time,
+            "samples_per_query": request.samples_per_query,
+            "max_latency": request.max_latency,
+            "batch_wait": request.batch_wait,
+            "workers": number,
+        }
+        least = _drive(request, settings, workers, part)
+        side = workers[0].ready["side"]
+        return {
+            "settings": {**settings, "min_query_count": least},
+            "measured": measured,
+            "image": [side, side],
+            "not_finite": sum(one.not_finite for one in workers),
+            "devices": [one.ready["device"] for one in workers],
+        }
+
+
+def _drive(
+    request: TestRequest, settings: Mapping[str, Any], workers: list[Worker], part: Path
+) -> int:
+    """Let LoadGen test the workers, with its logs in `part`; the min_query_count in effect."""
+    import mlperf_loadgen as lg
+
+    from t2i.loadgen.sut import SystemUnderTest
+    from t2i.loadgen.test_object import test_settings
+
+    write_text(
+        part / "user.conf",
+        user_conf(
+            request.scenario,
+            **{
+                key: settings[key]
+                for key in (
+                    "count",
+                    "time",
+                    "qps",
+                    "target_latency",
+                    "samples_per_query",
+                    "max_latency",
+                )
+            },
+        ),
+    )
+    audit = part / "audit.config"
+    if request.mode in AUDITS:
+        write_text(audit, audit_config(request.mode, request.count))
+    asked = test_settings(part / "user.conf", request.scenario, request.mode, request.round)
+    output = lg.LogOutputSettings()
+    output.outdir = str(part)
+    output.copy_summary_to_stdout = True
+    log = lg.LogSettings()
+    log.log_output = output
+    log.enable_trace = False
+
+    events: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    sut = SystemUnderTest(
+        workers,
+        settings["max_batchsize"],
+        longest_wait=settings["batch_wait"] if request.scenario == "Server" else 0,
+        ahead=request.scenario in ("Offline", "MultiStream"),
+        stall=request.stall,
+        fail=events.put,
+    )
+    under_test = lg.ConstructFastSUT(sut.issue, sut.flush)
+    samples = lg.ConstructQSL(request.count, request.count, lambda _: None, lambda _: None)
+
+    def start() -> None:
+        try:
+            lg.StartTestWithLogSettings(under_test, samples, asked, log, str(audit))
+            events.put(None)
+        except BaseException as error:
+            events.put(error)
+
+    threading.Thread(target=start, daemon=True).start()
+    if (error := _first_event(events, workers)) is not None:
+        raise error
+    sut.close()
+    lg.DestroyFastSUT(under_test)
+    lg.DestroyQSL(samples)
+    np.save(part / "latencies.npy", sut.latencies())
+    return int(asked.min_query_count)
+
+
+def _first_event(
+    events: queue.SimpleQueue[BaseException | None], workers: list[Worker]
+) -> BaseException | None:
+    """Wait for the end of the test (None) or for what keeps it from ending."""
+    while True:
+        ended = [one.child for one in workers if one.child.process.poll() is not None]
+        with suppress(queue.Empty):  # whoever waits for that worker may know more
+            return events.get(timeout=WATCH_SECONDS)
+        for child in ended:
+            raise child.death()
+
+
+def main() -> None:
+    """LoadGen's process: `python -m t2i.loadgen.run CONNECTION FOLDER`."""
+    import os
+
+    parent = Parent(int(sys.argv[1]))
+    message = parent.receive()
+    try:
+        paths = {key: Path(message[key]) for key in ("engine", "tokens", "latents", "captions")}
+        request = TestRequest(**{**message, **paths})
+        outcome = _measure(request, Path(sys.argv[2]))
+    except BaseException as error:
+        told = isinstance(error, LoadGenError)
+        text = str(error) if told else f"LoadGen's process failed: {traceback.format_exc()}"
+        parent.send({"error": text})
+        sys.stderr.flush()
+        os._exit(1)
+    parent.send(outcome)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What LoadGen is told: user.conf and audit.config.
+
+Meaning of the fields: loadgen/test_settings_internal.cc and loadgen.cc (mlcommons/inference at
+b66003e1).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from t2i.loadgen.rounds import (
+    AUDITS,
+    BENCHMARK,
+    OFFICIAL_SAMPLES,
+    OFFICIAL_SECONDS,
+    SCENARIOS,
+)
+
+PERCENTILES = {"SingleStream": 0.90, "MultiStream": 0.99, "Server": 0.99}
+CONFIDENCE = 0.99  # of LoadGen's early stopping
+LOADGEN_QUERIES = 100  # LoadGen's own min_query_count
+TEST01_SEED = 720381539243781796
+TEST01_SAMPLES = 128
+TEST04_INDEX = 3
+
+
+def fewest_queries(scenario: str) -> int:
+    """Queries with which early stopping can be met at all; 1 where there is none (Offline).
+
+    Server needs n with percentile^n < 0.01, all of them in time. The streams estimate a percentile
+    from at least one query above it: smallest n with p^n + n (1-p) p^(n-1) < 0.01.
+    Source: loadgen/early_stopping.cc and results.cc.
+    """
+    if scenario == "Offline":
+        return 1
+    percentile = PERCENTILES[scenario]
+    above = 0 if scenario == "Server" else 1
+    queries = 1
+    while _odds(queries, above, percentile) >= 1 - CONFIDENCE:
+        queries += 1
+    return queries
+
+
+def _odds(queries: int, above: int, percentile: float) -> float:
+    """Probability that at most `above` of `queries` lie above their `percentile`."""
+    return sum(
+        math.comb(queries, k) * (1 - percentile) ** k * percentile ** (queries - k)
+        for k in range(above + 1)
+    )
+
+
+def query_floor(scenario: str, count: int, time: float) -> int:
+    """The min_query_count of a test on `count` samples that lasts `time` seconds or more.
+
+    Offline's one query holds as many samples, so that it covers the data set. The others issue as
+    many queries as fit into the time; a slow system must not end with fewer than early stopping
+    needs. Short tests are not valid anyway and keep LoadGen's own number.
+    """
+    if scenario == "Offline":
+        return count
+    if time < OFFICIAL_SECONDS:
+        return LOADGEN_QUERIES
+    return max(LOADGEN_QUERIES, fewest_queries(scenario))
+
+
+def user_conf(
+    scenario: str,
+    *,
+    count: int,
+    time: float,
+    qps: float | None,
+    target_latency: float | None,
+    samples_per_query: int,
+    max_latency: float,
+    min_query_count: int | None = None,
+) -> str:
+    """The text of user.conf: a test of `count` samples that lasts at least `time` seconds.
+
+    `qps` (samples/s) is needed by Offline and Server, `target_latency` (ms of one query, which has
+    `samples_per_query` samples in MultiStream) by the streams; `max_latency` (s) is Server's limit.
+    `min_query_count` None takes query_floor's. There is no longest duration: it would end slow
+    tests with an error. Raises ValueError for a value that LoadGen cannot take.
+    """
+    if scenario not in SCENARIOS:
+        raise ValueError(f"unknown scenario {scenario!r}; one of {', '.join(SCENARIOS)}")
+    given: dict[str, Any] = {}
+    if scenario in ("Offline", "Server"):
+        given["target_qps"] = _positive("qps", qps, scenario)
+    else:
+        given["target_latency"] = _positive("target_latency", target_latency, scenario)
+    if scenario == "Server":
+        given["target_latency"] = _milliseconds("max_latency", max_latency, scenario)
+    if scenario == "MultiStream":
+        given["samples_per_query"] = _whole("samples_per_query", samples_per_query, scenario)
+    given["min_duration"] = _milliseconds("time", time, scenario)
+    floor = query_floor(scenario, count, time) if min_query_count is None else min_query_count
+    given["min_query_count"] = _whole("min_query_count", floor, scenario)
+    samples = _whole("count", count, scenario)
+    given["performance_sample_count_override"] = samples
+    given["accuracy_sample_count_override"] = samples
+    return "".join(f"{BENCHMARK}.{scenario}.{key} = {value}\n" for key, value in given.items())
+
+
+def _positive(name: str, value: float | None, scenario: str) -> float:
+    if value is None or not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} of {scenario} is {value}; it must be a number above 0")
+    return float(value)
+
+
+def _milliseconds(name: str, seconds: float, scenario: str) -> int:
+    """Whole milliseconds: LoadGen cuts off what is smaller, and 0 would mean no limit."""
+    return max(1, round(1000 * _positive(name, seconds, scenario)))
+
+
+def _whole(name: str, value: int, scenario: str) -> int:
+    if value < 1:
+        raise ValueError(f"{name} of {scenario} is {value}; it must be 1 or more")
+    return value
+
+
+def audit_config(test: str, count: int) -> str:
+    """The text of an audit's audit.config, for a data set of `count` samples.
+
+    TEST01 logs some 128 answers in performance mode (all of them where fewer are issued). TEST04
+    issues one sample again and again, all of the test long: the official file's shortcut to 500
+    samples is refused by the submission checker.
+    Source: compliance/TEST01/stable-diffusion-xl and compliance/TEST04 (audit.config).
+    """
+    if test not in AUDITS:
+        raise ValueError(f"unknown audit {test!r}; one of {', '.join(AUDITS)}")
+    if test == "TEST01":
+        given = {
+            "mode": 2,
+            "accuracy_log_rng_seed": TEST01_SEED,
+            "accuracy_log_sampling_target": TEST01_SAMPLES,
+        }
+    else:
+        given = {
+            "mode": 2,
+            "performance_issue_unique": 0,
+            "performance_issue_same": 1,
+            "performance_issue_same_index": same_index(count),
+        }
+    return "".join(f"*.*.{key} = {value}\n" for key, value in given.items())
+
+
+def same_index(count: int) -> int:
+    """Place, among the loaded samples, of the one that TEST04 issues again and again."""
+    return min(TEST04_INDEX, count - 1)
+
+
+def shortened(time: float, count: int) -> list[str]:
+    """In what a test falls short of an official one; empty where it does not."""
+    found = []
+    if time < OFFICIAL_SECONDS:
+        found.append(f"time: {time:g} s of {OFFICIAL_SECONDS:g} s")
+    if count < OFFICIAL_SAMPLES:
+        found.append(f"count: {count} of {OFFICIAL_SAMPLES} samples")
+    return found

@@ -1,0 +1,1 @@
+"""The submission: its tree, the machine it describes, and who judges it."""

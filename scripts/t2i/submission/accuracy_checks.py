@@ -1,0 +1,122 @@
+"""Rules on accuracy.txt and the truncated accuracy log.
+
+Sources: accuracy_check.py and constants.py of the submission checker and
+truncate_accuracy_log.py (mlcommons/inference at b66003e1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2i.compliance import CHECKER, OURS
+from t2i.files import sha256_file
+from t2i.submission.findings import Finding, Rule, listed, number, read_text, within
+from t2i.submission.layout import ACCURACY_LOG
+
+LARGEST_LOG = 10240
+VIEWABLE = 4096
+ELLIPSIS = b"\n\n...\n\n"
+HASH = re.compile(r"^hash=(\w+)$", re.M | re.A)
+SCORES = {
+    name: re.compile(rf"^.*'{name.upper()}_SCORE':\s+'?([^',}}]*)", re.M)
+    for name in ("clip", "fid")
+}
+ENTRY = re.compile(rb'\[\n\{ "seq_id" : \d+, "qsl_idx" : \d+, "data" : "[0-9A-F]')
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A folder with accuracy.txt and a truncated log; `digest` is the whole log's sha256 (None:
+    not known), `windows` are inclusive bounds of clip and fid."""
+
+    folder: Path
+    digest: str | None
+    windows: Mapping[str, Sequence[float]]
+    shortened: bool = False
+
+    @property
+    def log(self) -> Path:
+        """The truncated log."""
+        return self.folder / ACCURACY_LOG
+
+
+def scores_in(path: Path) -> dict[str, float]:
+    """Scores of a file such as accuracy.txt. Raises ValueError unless each stands there once."""
+    text = read_text(path)
+    found = {}
+    for name, pattern in SCORES.items():
+        matches = pattern.findall(text)
+        if len(matches) != 1:
+            raise ValueError(
+                f"{path.name}: '{name.upper()}_SCORE': stands there {len(matches)} times, in "
+                "single quotes; expected once"
+            )
+        found[name] = number(matches[0])
+    return found
+
+
+def hash_in(path: Path) -> str:
+    """The hash of accuracy.txt. Raises ValueError unless a single sha256 stands there."""
+    found = HASH.findall(read_text(path))
+    if len(found) != 1 or not re.fullmatch(r"[0-9a-f]{64}", found[0]):
+        raise ValueError(f"{path.name}: found hash= {found}; expected one line with a hex sha256")
+    return str(found[0])
+
+
+def _form(accuracy: Accuracy) -> Finding:
+    found = scores_in(accuracy.folder / "accuracy.txt")
+    return Finding(", ".join(f"{name} {value!r}" for name, value in found.items()), True)
+
+
+def _clip(accuracy: Accuracy) -> Finding:
+    return within(scores_in(accuracy.folder / "accuracy.txt")["clip"], *accuracy.windows["clip"])
+
+
+def _fid(accuracy: Accuracy) -> Finding:
+    return within(scores_in(accuracy.folder / "accuracy.txt")["fid"], *accuracy.windows["fid"])
+
+
+def _size(accuracy: Accuracy) -> Finding:
+    return within(accuracy.log.stat().st_size, 1, LARGEST_LOG)
+
+
+def _truncated(accuracy: Accuracy) -> Finding:
+    if accuracy.log.stat().st_size > LARGEST_LOG:
+        return Finding("not truncated", False)
+    content = accuracy.log.read_bytes()
+    whole = accuracy.shortened and len(content) < VIEWABLE * 2 and ELLIPSIS not in content
+    if whole and sha256_file(accuracy.log) == hash_in(accuracy.folder / "accuracy.txt"):
+        return Finding("the whole log, which is short", True)
+    problems = []
+    if len(content) != 2 * VIEWABLE + len(ELLIPSIS):
+        problems.append(f"{len(content)} bytes; expected {2 * VIEWABLE + len(ELLIPSIS)}")
+    if content[VIEWABLE:-VIEWABLE] != ELLIPSIS:
+        problems.append(f"no '...' between the first and last {VIEWABLE} bytes")
+    if not ENTRY.match(content):
+        problems.append("does not begin as LoadGen's log of images does")
+    if not content.endswith(b'" }\n]\n'):
+        problems.append("does not end as LoadGen's log does")
+    return listed(problems, f"first and last {VIEWABLE} bytes")
+
+
+def _hash(accuracy: Accuracy) -> Finding:
+    found = hash_in(accuracy.folder / "accuracy.txt")
+    if accuracy.digest is None or found == accuracy.digest:
+        return Finding(found, True)
+    return Finding(f"{found}; the accuracy log's is {accuracy.digest}", False)
+
+
+LOG_RULES = (
+    Rule("log.size", f"the accuracy log has at most {LARGEST_LOG} bytes", CHECKER, _size),
+    Rule("log.truncated", "the accuracy log is truncated as MLPerf does it", OURS, _truncated),
+    Rule("hash", "accuracy.txt has the whole accuracy log's sha256", CHECKER, _hash),
+)
+ACCURACY_RULES = (
+    Rule("form", "accuracy.txt names both scores as the checker reads them", CHECKER, _form),
+    Rule("clip", "the CLIP score lies in its window", CHECKER, _clip, closed=True, whole=True),
+    Rule("fid", "the FID lies in its window", CHECKER, _fid, closed=True, whole=True),
+    *LOG_RULES,
+)

@@ -1,0 +1,129 @@
+"""Rules on the two descriptions in JSON: of the system and of a measurement.
+
+Sources: checks/system_check.py, checks/measurements_checks.py and constants.py of the submission
+checker (mlcommons/inference at b66003e1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from t2i.compliance import CHECKER, OURS
+from t2i.files import read_json
+from t2i.submission.findings import Finding, Rule, listed
+from t2i.submission.layout import Layout
+from t2i.submission.system import COUNTS, FIELDS, NOT_EMPTY
+
+STATUSES = ("available", "preview", "rdi")
+TYPES = ("edge", "datacenter", "datacenter,edge", "edge,datacenter")
+MEASUREMENT = (
+    "input_data_types",
+    "retraining",
+    "starting_weights_filename",
+    "weight_data_types",
+    "weight_transformations",
+)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name}: expected a JSON object")
+    return content
+
+
+def _empty(value: Any) -> bool:
+    return not value or not str(value).strip()
+
+
+def _system(tree: Path, layout: Layout) -> dict[str, Any]:
+    return _object(tree / layout.description)
+
+
+def _fields(tree: Path, layout: Layout, system_type: str) -> Finding:
+    description = _system(tree, layout)
+    missing = (f"{name}: missing" for name in FIELDS if name not in description)
+    return listed(missing, f"all {len(FIELDS)} fields")
+
+
+def _filled(tree: Path, layout: Layout, system_type: str) -> Finding:
+    description = _system(tree, layout)
+    problems = (
+        f"{name}: {description.get(name)!r}" + (', write the text "0"' if zero else " is empty")
+        for name in NOT_EMPTY
+        if _empty(description.get(name))
+        for zero in [description.get(name) == 0]
+    )
+    return listed(problems, f"all {len(NOT_EMPTY)} fields say something")
+
+
+def _types(tree: Path, layout: Layout, system_type: str) -> Finding:
+    return listed(_wrong_types(_system(tree, layout)), "texts and whole numbers")
+
+
+def _wrong_types(description: dict[str, Any]) -> Iterator[str]:
+    for name, value in description.items():
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            yield f"{name}: {value!r} is neither a text nor a whole number"
+    for name in COUNTS:
+        text = str(description.get(name, ""))
+        if not (text.isascii() and text.isdigit()):
+            yield f"{name}: {text!r} is no whole number"
+    if str(description.get("number_of_nodes")) == "0":
+        yield "number_of_nodes: '0', a system has at least one"
+
+
+def _division(tree: Path, layout: Layout, system_type: str) -> Finding:
+    return _equal(_system(tree, layout).get("division"), layout.division)
+
+
+def _submitter(tree: Path, layout: Layout, system_type: str) -> Finding:
+    return _equal(_system(tree, layout).get("submitter"), layout.submitter)
+
+
+def _equal(found: Any, wanted: str) -> Finding:
+    problems = [] if found == wanted else [f"{found!r}; expected {wanted!r}"]
+    return listed(problems, found)
+
+
+def _category(tree: Path, layout: Layout, system_type: str) -> Finding:
+    found = _system(tree, layout).get("system_type")
+    same = found in TYPES and set(found.split(",")) == set(system_type.split(","))
+    return listed([] if same else [f"{found!r}; expected {system_type!r}"], found)
+
+
+def _status(tree: Path, layout: Layout, system_type: str) -> Finding:
+    found = _system(tree, layout).get("status")
+    problems = [] if found in STATUSES else [f"{found!r}; expected one of {', '.join(STATUSES)}"]
+    return listed(problems, found)
+
+
+def _network(tree: Path, layout: Layout, system_type: str) -> Finding:
+    found = _system(tree, layout).get("is_network")
+    problems = [f"is_network: {found!r}; leave the field out"] if found is not None else []
+    return listed(problems, "no network submission")
+
+
+SYSTEM_RULES = (
+    Rule("system.fields", "the system description has every field", CHECKER, _fields),
+    Rule("system.filled", "no field that asks for an answer is empty", CHECKER, _filled),
+    Rule("system.types", "fields are texts, counts are whole numbers", OURS, _types),
+    Rule("system.division", "the division is that of the folder", CHECKER, _division),
+    Rule("system.submitter", "the submitter is that of the folder", CHECKER, _submitter),
+    Rule("system.category", "the system type is the one submitted for", CHECKER, _category),
+    Rule("system.status", "the status is one that MLPerf knows", CHECKER, _status),
+    Rule("system.network", "the system is not described as a network's", CHECKER, _network),
+)
+
+
+def measurement_finding(path: Path) -> Finding:
+    """Whether the description of a measurement has its five fields, none of them empty."""
+    content = _object(path)
+    problems = (
+        f"{name}: missing" if name not in content else f"{name}: {content[name]!r} is no text"
+        for name in MEASUREMENT
+        if not isinstance(content.get(name), str) or _empty(content[name])
+    )
+    return listed(problems, f"all {len(MEASUREMENT)} fields")

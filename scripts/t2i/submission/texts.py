@@ -1,0 +1,142 @@
+"""What a submission says in words: how it was made, with which weights, and what it is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from t2i.loadgen.rounds import BENCHMARK, OFFICIAL_SAMPLES, OFFICIAL_SECONDS
+
+if TYPE_CHECKING:
+    from t2i.submission.tree import TreeRequest
+
+IMPLEMENTATION = "t2i-bench"
+MODEL = "sdxl-base-1.0"
+FORMATS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+HALF = ".fp16.safetensors"  # files that were published at half precision
+
+
+def notes(request: TreeRequest, records: dict[str, dict[str, Any]]) -> list[str]:
+    """What a reader must not overlook, in capitals: why this is no result of SDXL, or no whole one.
+
+    `records` are the performance runs' run.json by scenario. What the closed division does not
+    allow is called a rehearsal there.
+    """
+    found = []
+    if request.settings.get("stand_in"):
+        found.append("NO MODEL WAS RUN: A STAND-IN DRAWS PICTURES FROM THE SAMPLE INDEX.")
+    elif request.model != MODEL:
+        found.append(f"THE MODEL IS {request.model.upper()}, NOT SDXL BASE 1.0.")
+    if request.settings.get("patch"):
+        found.append("THE MODEL IS CHANGED BY A PATCH.")
+    for scenario, record in records.items():
+        seconds, count = record["settings"]["time"], record["settings"]["count"]
+        if seconds < OFFICIAL_SECONDS:
+            found.append(
+                f"{scenario.upper()} WAS ASKED FOR {seconds:g} OF {OFFICIAL_SECONDS:g} SECONDS."
+            )
+        if count < OFFICIAL_SAMPLES:
+            found.append(f"{scenario.upper()} SAW {count} OF {OFFICIAL_SAMPLES} SAMPLES.")
+    if found and request.division == "closed":
+        return ["A REHEARSAL, NOT A SUBMISSION.", *found]
+    return found
+
+
+def _page(title: str, notes: list[str], *paragraphs: str) -> str:
+    warning = [f"**{' '.join(notes)}**"] if notes else []
+    return "\n\n".join([f"# {title}", *warning, *paragraphs]) + "\n"
+
+
+def _commit(request: TreeRequest) -> str:
+    if request.commit is None:
+        return "not known (the workflow did not run from a git repository of its own)"
+    changes = " with changes that no commit holds" if request.dirty else ""
+    return f"`{request.commit}`{changes}"
+
+
+def _code_block(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.strip().splitlines())
+
+
+def measurements(request: TreeRequest) -> dict[str, str]:
+    """The five fields of a measurements file; none may be empty."""
+    if request.settings.get("stand_in"):
+        nothing = "N/A: a stand-in without a model"
+        return {
+            "input_data_types": nothing,
+            "retraining": nothing,
+            "starting_weights_filename": nothing,
+            "weight_data_types": nothing,
+            "weight_transformations": nothing,
+        }
+    dtype = request.settings["dtype"]
+    halves = all(name.endswith(HALF) for name in request.weights)
+    as_they_are = dtype == ("fp16" if halves else "fp32")
+    change = "widened" if dtype == "fp32" else "rounded"
+    transformations = "none" if as_they_are else f"{change} to {FORMATS[dtype]}"
+    if request.settings.get("patch"):
+        transformations += f"; what patch.py in the code folder does ({request.settings['patch']})"
+    return {
+        "input_data_types": f"int64 tokens, {dtype} latents",
+        "retraining": "No" if request.model == MODEL else f"Yes: another model, {request.model}",
+        "starting_weights_filename": ", ".join(request.weights),
+        "weight_data_types": dtype,
+        "weight_transformations": transformations,
+    }
+
+
+def calibration(request: TreeRequest, notes: list[str]) -> str:
+    """documentation/calibration.md: what was quantised, and with which data."""
+    if request.settings.get("stand_in"):
+        text = "A stand-in has no weights. Nothing was quantised and no calibration was done."
+    elif request.settings.get("patch"):
+        text = (
+            f"Weights are {FORMATS[request.settings['dtype']]}. The workflow itself quantises "
+            "nothing and did no calibration. The variant's patch may: whatever it does stands in "
+            "patch.py in the code folder, and how it was calibrated is for the submitter to say."
+        )
+    else:
+        text = (
+            f"Weights and arithmetic are {FORMATS[request.settings['dtype']]}. Nothing was "
+            "quantised, so no calibration was done and no calibration data were used."
+        )
+    return _page("Calibration", notes, text)
+
+
+def implementation(request: TreeRequest, notes: list[str]) -> str:
+    """README of the code folder: which code, commit, configuration and command."""
+    settings = [item for item in request.settings.items() if item[1] is not None]
+    return _page(
+        f"{IMPLEMENTATION}: {BENCHMARK}",
+        notes,
+        f"The benchmark was run by {IMPLEMENTATION}, a Snakemake workflow.",
+        f"Commit: {_commit(request)}",
+        f"Run `{request.run}`, variant `{request.variant}`: model {request.model}, "
+        + ", ".join(f"{key} {value}" for key, value in settings)
+        + ".",
+        "Its whole configuration is `config.yaml` in this folder. The command was",
+        _code_block(request.command),
+        "The workflow fetches and verifies every input by digest, builds the engine, and runs "
+        "LoadGen, the scores, the audits and this tree.",
+    )
+
+
+def scenario_page(request: TreeRequest, record: dict[str, Any], notes: list[str], code: str) -> str:
+    """README of a scenario: how to repeat it. `record` is its performance run's run.json."""
+    settings = [
+        f"* {key}: {value}" for key, value in record["settings"].items() if value is not None
+    ]
+    devices = sorted({device["name"] for device in record["devices"]})
+    return _page(
+        f"{BENCHMARK}, {record['scenario']}, {request.submission['system']}",
+        notes,
+        f"Round {request.round}, {request.division} division. {len(record['devices'])} worker(s) "
+        f"on {', '.join(devices)}.",
+        "## How to repeat it",
+        f"Take {IMPLEMENTATION} at the commit {_commit(request)}, the configuration "
+        f"`{code}/config.yaml`, and run",
+        _code_block(request.command),
+        f"The results lie below `results/{request.run}/{request.variant}/loadgen/"
+        f"{record['scenario']}/`.",
+        "## Settings of LoadGen's run",
+        "\n".join(settings),
+    )

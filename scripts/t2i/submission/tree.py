@@ -1,0 +1,206 @@
+"""The submission tree: one folder of logs, texts and images, as the submission checker reads it.
+
+Where each file goes is for `t2i.submission.layout` to say, where it comes from is said here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from t2i.files import publish_folder, read_json, sha256_file
+from t2i.loadgen.rounds import AUDITS, BENCHMARK
+from t2i.submission import texts
+from t2i.submission.layout import (
+    ACCURACY_LOG,
+    DETAIL,
+    NOT_DETERMINISTIC,
+    RUN,
+    SUMMARY,
+    Layout,
+)
+from t2i.submission.system import NAME, system_description
+
+MAY_BE_EMPTY = ("captions.txt",)  # of a run too short to have any of the ten images
+SAME_MACHINE = ("processor", "gpus")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeRequest:
+    """What a tree is made of beside the folders of LoadGen's runs.
+
+    `submission` is that of the configuration and `settings` the variant's, after defaults (dtype,
+    patch, stand_in...); `weights` names the files that the weights came from, `patch` is the
+    engine's copy of the variant's patch. `scenarios` and `audits` are those that were run. `commit`
+    and `dirty` are of `t2i.provenance.git_state`; `command` and `config` (YAML) repeat the run.
+    """
+
+    round: str
+    division: str
+    run: str
+    variant: str
+    submission: dict[str, Any]
+    settings: dict[str, Any]
+    model: str
+    weights: tuple[str, ...]
+    patch: Path | None
+    scenarios: tuple[str, ...]
+    audits: tuple[str, ...]
+    commit: str | None
+    dirty: bool | None
+    command: str
+    config: str
+
+
+def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, dict[str, Any]]:
+    """Publish the tree in `folder`, which then holds closed/ or open/, and return its files.
+
+    `loadgen` holds a folder for each scenario, with a folder for each LoadGen test, scores/ and
+    audits/. Files are {path: {"size" in bytes, "sha256"}} by path below `folder`. Raises ValueError
+    with everything that is missing or does not fit together.
+    """
+    sources = dict(_sources(loadgen, request))
+    problems = [
+        f"{path}: {'is empty' if path.is_file() else 'is missing'}"
+        for path in (*sources.values(), *_records(loadgen, request).values())
+        if not (path.is_file() and (path.stat().st_size or path.name in MAY_BE_EMPTY))
+    ]
+    problems += _unfit(request)
+    problems += [
+        f"{path}: a submission may not hold a file of this name"
+        for path in sources
+        if not all(NAME.fullmatch(step) for step in path.parts)
+    ]
+    if problems:
+        raise ValueError("\n".join(["the submission cannot be built:", *problems]))
+    records = {scenario: read_json(path) for scenario, path in _records(loadgen, request).items()}
+    written = _written(request, records)
+    with publish_folder(folder) as part:
+        for name, source in sources.items():
+            _place(source, part / name)
+        for name, text in written.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_text(text, encoding="utf-8")
+        return {
+            str(name): {"size": (part / name).stat().st_size, "sha256": sha256_file(part / name)}
+            for name in sorted({*sources, *written})
+        }
+
+
+def _records(loadgen: Path, request: TreeRequest) -> dict[str, Path]:
+    return {name: loadgen / name / "performance/run.json" for name in request.scenarios}
+
+
+def _layout(request: TreeRequest) -> Layout:
+    submission = request.submission
+    return Layout(request.round, request.division, submission["submitter"], submission["system"])
+
+
+def _code(request: TreeRequest) -> PurePosixPath:
+    return _layout(request).source / BENCHMARK
+
+
+def _sources(loadgen: Path, request: TreeRequest) -> Iterator[tuple[PurePosixPath, Path]]:
+    """Each file of the tree that is taken as it is, by its path there."""
+    layout = _layout(request)
+    for scenario in request.scenarios:
+        runs, results = loadgen / scenario, layout.results(scenario)
+        yield layout.documents(scenario) / "user.conf", runs / "performance/user.conf"
+        for log in (DETAIL, SUMMARY):
+            yield results / RUN / log, runs / "performance" / log
+            yield results / "accuracy" / log, runs / "accuracy" / log
+        for name in ("accuracy.txt", ACCURACY_LOG, "images/captions.txt"):
+            yield results / "accuracy" / name, runs / "scores" / name
+        for image in sorted((runs / "scores/images").glob("*.png")):
+            yield results / "accuracy/images" / image.name, image
+        if request.division == "closed":
+            for test in request.audits:
+                yield from _audit_sources(runs, layout, scenario, test)
+    if request.patch is not None:
+        yield _code(request) / "patch.py", request.patch
+
+
+def _audit_sources(
+    runs: Path, layout: Layout, scenario: str, test: str
+) -> Iterator[tuple[PurePosixPath, Path]]:
+    folder, verified = layout.audit(scenario, test), runs / "audits" / test
+    for path in layout.required_of(scenario, test):
+        logged = path.parent == folder / RUN
+        yield path, runs / test / path.name if logged else verified / path.relative_to(folder)
+    for name in NOT_DETERMINISTIC:
+        if (verified / "accuracy" / name).exists():
+            yield folder / "accuracy" / name, verified / "accuracy" / name
+
+
+def _unfit(request: TreeRequest) -> Iterator[str]:
+    """What is wrong with the request itself."""
+    if request.division not in ("closed", "open"):
+        yield f"division: got {request.division!r}; trees are built for 'closed' and 'open'"
+    if not request.scenarios:
+        yield "loadgen.scenarios: no scenario was run, so there is nothing to submit"
+    for test in request.audits:
+        if test not in AUDITS:
+            yield f"audits: got {test!r}; known are {', '.join(AUDITS)}"
+    if request.settings.get("patch") and request.patch is None:
+        yield f"variant {request.variant}: its patch is missing, which a submission has to show"
+    if not request.weights and not request.settings.get("stand_in"):
+        yield f"variant {request.variant}: the names of its weights' files are missing"
+
+
+def _written(request: TreeRequest, records: dict[str, dict[str, Any]]) -> dict[PurePosixPath, str]:
+    """Each file of the tree that is made here, by its path."""
+    first, *others = request.scenarios
+    for scenario in others:
+        for key in SAME_MACHINE:
+            if records[scenario]["machine"].get(key) != records[first]["machine"].get(key):
+                raise ValueError(
+                    f"{first} and {scenario} were not run on the same machine, {key} differs; a "
+                    "submission is of one system: run them on one kind of node"
+                )
+    notes = texts.notes(request, records)
+    layout, code = _layout(request), _code(request)
+    used = [
+        sum(device["kind"] == "cuda" for device in record["devices"]) for record in records.values()
+    ]
+    system = system_description(
+        request.division,
+        request.submission,
+        records[first]["machine"],
+        records[first]["software"],
+        max(used),
+        " ".join(notes),
+    )
+    written = {
+        layout.description: _json(system),
+        layout.root / "documentation/calibration.md": texts.calibration(request, notes),
+        code / "README.md": texts.implementation(request, notes),
+        code / "config.yaml": request.config,
+    }
+    for scenario, record in records.items():
+        documents, name = layout.documents(scenario), "measurements.json"
+        if not layout.nested:
+            name = f"{layout.system}_{texts.IMPLEMENTATION}_{scenario}.json"
+        written[documents / name] = _json(texts.measurements(request))
+        written[documents / "README.md"] = texts.scenario_page(
+            request, record, notes, str(code.relative_to(layout.root))
+        )
+    return written
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
+
+
+def _place(source: Path, target: Path) -> None:
+    """Give a file a second name where the file system can, else copy it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        os.link(source.resolve(), target)
+        return
+    shutil.copyfile(source, target)

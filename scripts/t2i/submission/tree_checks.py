@@ -1,0 +1,137 @@
+"""Rules on a submission's files: what is there, what is not, and whether it is still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from t2i.compliance import CHECKER, OURS, RULES
+from t2i.files import sha256_file
+from t2i.loadgen.rounds import AUDITS, ROUNDS
+from t2i.submission.findings import Finding, Rule, listed
+from t2i.submission.layout import Layout, files_of
+
+
+@dataclass(frozen=True)
+class TreeFiles:
+    """A tree and what it should hold. `ids` are the samples whose images are shown, `digests` the
+    size and sha256 of each file when the tree was built (None: not known)."""
+
+    tree: Path
+    layout: Layout
+    system_type: str
+    scenarios: Sequence[str]
+    ids: Sequence[int]
+    digests: Mapping[str, Mapping[str, Any]] | None
+
+    @cached_property
+    def there(self) -> list[PurePosixPath]:
+        """Every file of the tree."""
+        return files_of(self.tree)
+
+    def required(self) -> Iterator[PurePosixPath]:
+        """Files that must be there."""
+        yield self.layout.description
+        for scenario in self.scenarios:
+            yield from self.layout.required(self.tree, scenario)
+            images = self.layout.results(scenario) / "accuracy" / "images"
+            yield from (images / f"{index}.png" for index in self.ids)
+            if self.layout.division == "closed":
+                for test in AUDITS:
+                    yield from self.layout.required_of(scenario, test)
+
+    def allowed(self) -> Iterator[PurePosixPath]:
+        """Other files that may be there."""
+        yield from self.layout.optional_files()
+        for scenario in self.scenarios:
+            yield from self.layout.optional(scenario)
+            if self.layout.division != "closed":
+                for test in AUDITS:
+                    yield from self.layout.required_of(scenario, test)
+
+
+def _missing(files: TreeFiles) -> Finding:
+    there = set(files.there)
+    return listed((str(path) for path in files.required() if path not in there), "none")
+
+
+def _unknown(files: TreeFiles) -> Finding:
+    known = {*files.required(), *files.allowed()}
+    own = files.layout.anything_below()
+    problems = (
+        str(path)
+        for path in files.there
+        if path not in known and not any(path.is_relative_to(folder) for folder in own)
+    )
+    return listed(problems, "none")
+
+
+def _empty(files: TreeFiles) -> Finding:
+    may_be = {".gitkeep", *(() if files.ids else ("captions.txt",))}  # a short run shows no image
+    problems = (
+        str(path)
+        for path in files.there
+        if path.name not in may_be and not _says_something(files.tree / path)
+    )
+    return listed(problems, "none")
+
+
+def _says_something(path: Path) -> bool:
+    if path.is_symlink():
+        return True
+    with path.open("rb") as handle:
+        return bool(handle.read(4096).strip())
+
+
+def _links(files: TreeFiles) -> Finding:
+    paths = sorted(files.tree.rglob("*"))
+    problems = (str(p.relative_to(files.tree)) for p in paths if p.is_symlink())
+    return listed(problems, "none")
+
+
+def _source(files: TreeFiles) -> Finding:
+    below = [path for path in files.there if path.is_relative_to(files.layout.source)]
+    problems = [] if below else [f"{files.layout.source}/: no file there"]
+    return listed(problems, f"{len(below)} files in {files.layout.source}/")
+
+
+def _scenarios(files: TreeFiles) -> Finding:
+    folder = files.tree / files.layout.scenarios
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    problems = [f"{name}: missing" for name in files.scenarios if name not in found]
+    problems += [f"{name}: not asked for" for name in sorted(found - set(files.scenarios))]
+    return listed(problems, ", ".join(files.scenarios))
+
+
+def _category(files: TreeFiles) -> Finding:
+    known = ROUNDS[files.layout.round].datacenter or files.system_type != "datacenter"
+    if known or files.layout.division == "open":
+        return Finding(f"{files.system_type}, round {files.layout.round}", True)
+    return Finding(f"no datacenter benchmark in round {files.layout.round}", False)
+
+
+def _unchanged(files: TreeFiles) -> Finding:
+    if files.digests is None:
+        return Finding("no digests were recorded", None)
+    there = {str(path) for path in files.there}
+    problems = [f"{path}: gone" for path in sorted(files.digests.keys() - there)]
+    problems += [f"{path}: new" for path in sorted(there - files.digests.keys())]
+    for path in sorted(there & files.digests.keys()):
+        if sha256_file(files.tree / path) != files.digests[path]["sha256"]:
+            problems.append(f"{path}: changed")
+    return listed(problems, f"{len(there)} files")
+
+
+TREE_RULES = (
+    Rule("category", "the benchmark is one of the round's in this category", CHECKER, _category),
+    Rule("scenarios", "every scenario is there that must be, and no other", CHECKER, _scenarios),
+    Rule("files.missing", "no required file is missing", CHECKER, _missing),
+    Rule("files.unknown", "no file is there that has no place in a submission", RULES, _unknown),
+    Rule("files.empty", "no file is empty or blank", CHECKER, _empty),
+    Rule("files.links", "nothing is a link to elsewhere", OURS, _links),
+    Rule("files.unchanged", "no file has changed since the tree was built", OURS, _unchanged),
+    Rule("source", "there is source code where the round wants it", CHECKER, _source),
+)

@@ -1,0 +1,24 @@
+"""Verify an audit by MLPerf's own scripts where they are at hand, and by stricter ones always."""
+
+from pathlib import Path
+
+from t2i.files import read_json
+from t2i.loadgen import audits
+from t2i.loadgen.settings import shortened
+from t2i.logs import job_log
+from t2i.submission.checkout import open_checkout
+
+VERIFY = {"TEST01": audits.verify_test01, "TEST04": audits.verify_test04}
+
+with job_log(snakemake.log[0]) as terminal:
+    scenario, test = snakemake.wildcards.scenario, snakemake.wildcards.test
+    settings = read_json(Path(snakemake.input.facts))["settings"]
+    checkout = snakemake.params.checkout
+    result = VERIFY[test](
+        scenario,
+        Path(snakemake.input.facts).parents[1],
+        Path(snakemake.output[0]),
+        None if checkout is None else open_checkout(Path(checkout)),
+        bool(shortened(settings["time"], settings["count"])),
+    )
+    print(f"{snakemake.wildcards.variant} {scenario} {test}: {result['verdict']}", file=terminal)

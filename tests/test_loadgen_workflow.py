@@ -1,0 +1,102 @@
+"""LoadGen through the workflow: every scenario and mode with the micro model, up to the report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from t2i.loadgen.rounds import AUDITS, MODES, SCENARIOS
+from t2i.submission.system import NEVER_KNOWN
+
+LOGS = ("summary.txt", "detail.txt", "accuracy.json", "trace.json")
+OVERLAY = {
+    "loadgen": {
+        "scenarios": list(SCENARIOS),
+        "modes": list(MODES),
+        "variants": ["fp32"],
+        "time": 0.5,
+        "samples_per_query": 2,
+        "count": 5,
+    },
+    "submission": {
+        "submitter": "tester",
+        "system": "box",
+        "description": dict.fromkeys(NEVER_KNOWN, "not stated"),
+    },
+}
+
+
+def modes(scenario):
+    return [mode for mode in MODES if scenario == "Server" or mode != "FindPeakPerformance"]
+
+
+@pytest.fixture(scope="module")
+def driven(finished, tmp_path_factory):
+    """The finished tiny run, driven by LoadGen in every scenario and mode."""
+    from workflow_run import Workplace, copy_run
+
+    place = Workplace(copy_run(finished.folder, tmp_path_factory.mktemp("driven") / "project"))
+    place.output = place.snakemake(overlay=OVERLAY)
+    return place
+
+
+@pytest.mark.slow
+def test_every_scenario_and_mode_leaves_logs_a_verdict_and_a_place_in_the_report(driven):
+    variant = driven.folder / "results/tiny/fp32"
+    report = json.loads((driven.folder / "results/tiny/report.json").read_text())
+    shown = {entry["scenario"]: entry for entry in report["loadgen"]}
+    page = (driven.folder / "results/tiny/report.html").read_text()
+    for scenario in SCENARIOS:
+        folder = variant / "loadgen" / scenario
+        for mode in modes(scenario):
+            logs = [folder / mode / f"mlperf_log_{name}" for name in LOGS]
+            assert [path for path in logs if not path.is_file()] == []
+            facts = json.loads((folder / mode / "run.json").read_text())
+            assert (facts["scenario"], facts["mode"]) == (scenario, mode)
+            assert facts["settings"]["count"] == 5
+        verdict = json.loads((folder / "verdict.json").read_text())
+        assert sorted(verdict["modes"]) == sorted(modes(scenario))
+        assert not verdict["official"]
+        assert verdict["summary"] in driven.output, "said after the scenario, not only at the end"
+        assert verdict["verdict"] != "fail", [
+            check for check in verdict["checks"] if check["verdict"] == "fail"
+        ]
+        assert shown[scenario]["metric"] == verdict["metric"]
+        assert scenario in page
+        audits = [json.loads((folder / f"audits/{test}/audit.json").read_text()) for test in AUDITS]
+        assert [audit["official"]["state"] for audit in audits] == ["not run", "not run"]
+
+
+@pytest.mark.slow
+def test_scores_of_the_same_images_are_those_of_the_shards(driven):
+    variant = driven.folder / "results/tiny/fp32"
+    scores = json.loads((variant / "loadgen/Offline/scores/accuracy.json").read_text())
+    shards = [np.load(path) for path in sorted((variant / "features").glob("*.npz"))]
+    digests = np.concatenate([shard["sha256"] for shard in shards])
+    assert scores["image_sha256"] == digests[:5].tolist()
+    assert scores["reused_features"] == 5
+    clip = np.concatenate([shard["clip"] for shard in shards])[:5]
+    assert scores["clip"] == clip.astype(np.float64).mean()
+
+
+@pytest.mark.slow
+def test_the_verdict_lists_every_rule_and_says_what_was_not_run(driven):
+    variant = driven.folder / "results/tiny/fp32"
+    checks = {
+        check["id"]: check
+        for check in json.loads((variant / "compliance.json").read_text())["checks"]
+    }
+    assert checks["submission.official"]["verdict"] == "not applicable"
+    assert "not run" in checks["submission.official"]["value"]
+    other = json.loads((driven.folder / "results/tiny/bf16/compliance.json").read_text())
+    not_run = [check for check in other["checks"] if check["id"].startswith("loadgen.")]
+    assert {check["verdict"] for check in not_run} == {"not applicable"}
+    assert len(not_run) >= 30
+    submission = json.loads((variant / "submission.json").read_text())
+    folders = {path.split("/")[5] for path in submission["files"] if path.count("/") > 5}
+    assert folders == {"SingleStream", "Offline"}, "an edge system submits these two alone"
+
+
+@pytest.mark.slow
+def test_a_second_call_finds_nothing_to_do(driven):
+    assert "Nothing to be done" in driven.snakemake(overlay=OVERLAY)

@@ -1,0 +1,178 @@
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fake_loadgen import SIDE, image_of, set_detail, set_summary
+from fake_submission import build_submission
+from t2i.compliance import FAIL
+from t2i.loadgen.accuracy_log import check_log
+from t2i.submission.checkout import open_checkout
+from t2i.submission.checks import Expected, check_tree
+from t2i.submission.official import run_checker
+from tampering import CASES, Case
+
+COUNT = 5000
+IMAGE_BYTES = SIDE * SIDE * 3
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> tuple[Path, Expected]:
+    root = tmp_path_factory.mktemp("submission")
+    return root, build_submission(root)
+
+
+@pytest.fixture
+def tree(good, tmp_path) -> Path:
+    return shutil.copytree(good[0] / "tree", tmp_path / "tree")
+
+
+def failed(tree: Path, expected: Expected) -> set[str]:
+    return {check.id for check in check_tree(tree, expected) if check.verdict == FAIL}
+
+
+def test_good_tree_passes(good):
+    root, expected = good
+    assert not failed(root / "tree", expected)
+
+
+def test_cases_are_many_and_named_once():
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names) >= 35
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_tampering_is_noticed(case: Case, good, tree):
+    case.change(tree)
+    assert case.check in failed(tree, good[1])
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory) -> tuple[Path, Expected]:
+    root = tmp_path_factory.mktemp("older")
+    return root, build_submission(root, "v5.1", "datacenter,edge")
+
+
+def test_good_tree_of_an_older_round_passes(older):
+    root, expected = older
+    assert not failed(root / "tree", expected)
+
+
+@pytest.mark.parametrize(
+    "label, key, value, check",
+    [
+        ("target_latency (ns)", "effective_target_latency_ns", 20_000_000_001, "latency_limit"),
+        (
+            "99.00 percentile latency (ns)",
+            "result_99.00_percentile_latency_ns",
+            2**40,
+            "latency_met",
+        ),
+        ("min_duration (ms)", "effective_min_duration_ms", 0, "min_duration"),
+        ("qsl_rng_seed", "effective_qsl_rng_seed", 2085463073848966840, "seeds.qsl"),
+    ],
+)
+def test_server_run_of_an_older_round(older, tmp_path, label, key, value, check):
+    tree = shutil.copytree(older[0] / "tree", tmp_path / "tree")
+    run = tree / "closed/acme/results/my-box/stable-diffusion-xl/Server/performance/run_1"
+    set_detail(run / "mlperf_log_detail.txt", key, value)
+    set_summary(run / "mlperf_log_summary.txt", label, str(value))
+    assert f"submission.Server.performance.{check}" in failed(tree, older[1])
+
+
+@pytest.mark.parametrize(
+    "folder, check",
+    [
+        ("compliance/my-box/stable-diffusion-xl/Server/TEST01", "submission.files.missing"),
+        ("measurements/my-box/stable-diffusion-xl/Server", "submission.files.missing"),
+        ("code", "submission.source"),
+    ],
+)
+def test_folders_of_an_older_round(older, tmp_path, folder, check):
+    tree = shutil.copytree(older[0] / "tree", tmp_path / "tree")
+    shutil.rmtree(tree / "closed/acme" / folder)
+    assert check in failed(tree, older[1])
+
+
+def log_lines(good) -> list[str]:
+    path = good[0] / "loadgen/Offline/accuracy/mlperf_log_accuracy.json"
+    return path.read_text().splitlines(keepends=True)
+
+
+def log_failures(path: Path, lines: list[str], sha256: str | None = None) -> set[str]:
+    path.write_text("".join(lines))
+    checks = check_log(path, COUNT, IMAGE_BYTES, sha256)
+    return {check.id for check in checks if check.verdict == FAIL}
+
+
+def test_whole_log_passes(good, tmp_path):
+    assert not log_failures(tmp_path / "log", log_lines(good), good[1].logs["Offline"])
+
+
+def test_whole_log_with_an_index_twice(good, tmp_path):
+    lines = log_lines(good)
+    start = lines[1].index('"data"')
+    other = lines[1][:start] + lines[2][lines[2].index('"data"') :]
+    assert log_failures(tmp_path / "log", [*lines[:2], other, *lines[2:]]) == {"log.twice"}
+
+
+def test_whole_log_without_an_index(good, tmp_path):
+    lines = log_lines(good)
+    assert log_failures(tmp_path / "log", lines[:1] + lines[2:]) == {"log.missing"}
+
+
+def test_whole_log_with_a_short_line(good, tmp_path):
+    lines = log_lines(good)
+    lines[1] = lines[1].replace('" },', "").rstrip()[:-40] + '" },\n'
+    assert "log.bytes" in log_failures(tmp_path / "log", lines)
+
+
+def test_whole_log_with_another_image(good, tmp_path):
+    lines = log_lines(good)
+    start = lines[1].index('"data" : "') + len('"data" : "')
+    pixels = image_of(0).tobytes().hex().upper()
+    lines[1] = lines[1][:start] + pixels + '" },\n'
+    found = log_failures(tmp_path / "log", lines, good[1].logs["Offline"])
+    assert found == {"log.sha256"}
+
+
+# What only the checker of other tools can see differently: it never refuses what is good here.
+@pytest.fixture(scope="module")
+def checkout():
+    folder = os.environ.get("T2I_INFERENCE_CHECKOUT")
+    if not folder:
+        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
+    return open_checkout(Path(folder))
+
+
+def refused(checkout, tree: Path, round_name: str, work: Path) -> bool:
+    work.mkdir()
+    official = run_checker(checkout, tree, round_name, work)
+    assert official["state"] == "run"
+    return not official["ok"]
+
+
+def test_official_checker_takes_good_trees(checkout, good, older, tmp_path):
+    assert not refused(checkout, good[0] / "tree", "v6.1", tmp_path / "new")
+    assert not refused(checkout, older[0] / "tree", "v5.1", tmp_path / "old")
+
+
+def official_verdicts(checkout, good, tmp_path) -> Iterator[tuple[str, bool, bool]]:
+    for number, case in enumerate(CASES):
+        tree = shutil.copytree(good[0] / "tree", tmp_path / str(number))
+        case.change(tree)
+        official = refused(checkout, tree, "v6.1", tmp_path / f"{number}-work")
+        yield case.name, official, bool(failed(tree, good[1]))
+        shutil.rmtree(tree)
+
+
+@pytest.mark.slow
+def test_all_that_the_official_checker_refuses_fails_here(checkout, good, tmp_path, capsys):
+    verdicts = list(official_verdicts(checkout, good, tmp_path))
+    with capsys.disabled():
+        for name, official, _ in verdicts:
+            print(f"\n{name}: {'refused by both' if official else 'refused here alone'}", end="")
+    assert all(ours for _, _, ours in verdicts)
+    assert 10 < sum(official for _, official, _ in verdicts) < len(verdicts)
