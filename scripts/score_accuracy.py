@@ -41,6 +41,7 @@ with (
             snakemake.params.batch_size,
             image_ids(snakemake.params.round, read_sample_ids(Path(inputs.sample_ids))),
             folder / "images",
+            repeats=wildcards.scenario == "MultiStream",  # whose last query is filled up
         )
         protocol = protocols(
             describe(inception.parent),

@@ -182,7 +182,7 @@ def test_audit_configs():
 
 @pytest.mark.parametrize(("qps", "decimals"), [(0.5, 2), (0.04, 3), (8.0, 1), (300.0, 1)])
 def test_find_peak_looks_for_two_digits(tmp_path, monkeypatch, qps, decimals):
-    monkeypatch.setattr(settings, "_configured", [])
+    monkeypatch.setattr(test_object, "_configured", [])
     path = tmp_path / "user.conf"
     path.write_text(settings.user_conf("Server", **(GIVEN | {"qps": qps})))
     made = test_object.test_settings(path, "Server", "FindPeakPerformance", "v6.1")
@@ -191,7 +191,7 @@ def test_find_peak_looks_for_two_digits(tmp_path, monkeypatch, qps, decimals):
 
 
 def test_wrong_calls_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "_configured", [])
+    monkeypatch.setattr(test_object, "_configured", [])
     path = tmp_path / "user.conf"
     with pytest.raises(ValueError, match="unknown mode 'submission'"):
         test_object.test_settings(path, "Offline", "submission", "v6.1")

@@ -80,7 +80,7 @@ def ours(
         inception.load_inception(micro_inception, "cpu"),
         clip.load_clip(random_clip[0], "cpu"),
     )
-    scored = score_log(log, (SIDE, SIDE), COUNT, CAPTIONS, None, *networks, 4, IDS, folder)
+    scored = score_log(log, (SIDE, SIDE), COUNT, CAPTIONS, None, *networks, 4, IDS, folder, True)
     network = Network("random", "0" * 64, "random")
     protocol = protocols(network, network, "random features")
     reference = read_moments(statistics)

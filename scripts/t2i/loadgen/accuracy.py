@@ -51,14 +51,16 @@ def score_log(
     batch_size: int,
     ids: Sequence[int],
     images: Path,
+    repeats: bool = False,
 ) -> ScoredLog:
     """Score a log of `count` images of size `image` (height, width), and write those of `ids`.
 
     The images come in any order, and one batch of them is in memory. Features of an index that are
     `known` for the very same pixels are taken over; they must be of the same networks and batch
     size. `captions` are those of the whole data set. The folder `images` gets `{id}.png` for each
-    of `ids` that the data set has, and captions.txt. Raises ValueError that lists everything that
-    is wrong with the log, after reading all of it.
+    of `ids` that the data set has, and captions.txt. `repeats`: an image may stand in the log
+    again, as in MultiStream. Raises ValueError that lists everything that is wrong with the log,
+    after reading all of it.
     """
     from t2i.scoring import score_shard  # here, as the rest needs no torch
 
@@ -66,7 +68,7 @@ def score_log(
         raise ValueError(f"{len(captions)} captions are too few for the {count} samples of {path}")
 
     height, width = image
-    log = AccuracyLog(path, height * width * 3, count)
+    log = AccuracyLog(path, height * width * 3, count, repeats)
     rows = {} if known is None else {int(index): row for row, index in enumerate(known.index)}
     reused: list[int] = []
     shown: dict[int, str] = {}

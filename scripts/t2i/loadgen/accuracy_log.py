@@ -36,7 +36,7 @@ WHAT = {
     "json": "the accuracy log is a whole JSON list of LoadGen's records",
     "hex": "every image in the accuracy log is an even number of hex digits",
     "bytes": "every image in the accuracy log has the bytes of its size",
-    "twice": "no sample has two different images in the accuracy log",
+    "twice": "no sample stands twice in the accuracy log",
     "missing": "every sample has an image in the accuracy log",
     "beyond": "every image in the accuracy log belongs to a sample of the data set",
 }
@@ -113,19 +113,23 @@ class AccuracyLog:
 
     With `image_bytes` every image must have so many bytes. With `count` the indices must be each
     of 0 ... count - 1, and only the first record of an index is yielded, as the official script
-    takes it. After `entries()` is exhausted, `problems` holds what was wrong, `sha256` and `size`
-    (bytes) describe the file, `records` counts its records, and `repeats` those of an earlier one's
-    index and pixels.
+    takes it; `repeats` lets later ones of the same pixels pass. After `entries()` is exhausted,
+    `problems` holds what was wrong, `sha256` and `size` (bytes) describe the file, `records`
+    counts its records, and `repeats` those of an earlier one's index and pixels.
     """
 
     def __init__(
-        self, path: Path, image_bytes: int | None = None, count: int | None = None
+        self,
+        path: Path,
+        image_bytes: int | None = None,
+        count: int | None = None,
+        repeats: bool = False,
     ) -> None:
         self.path = path
         self.problems: list[Problem] = []
         self.sha256 = ""
         self.size = self.records = self.repeats = 0
-        self._image_bytes, self._count = image_bytes, count
+        self._image_bytes, self._count, self._repeats = image_bytes, count, repeats
         self._longest = LONGEST if image_bytes is None else 2 * image_bytes + AROUND
         self._first: dict[int, tuple[int, str]] = {}  # record and digest by index
 
@@ -271,12 +275,13 @@ class AccuracyLog:
         record, digest = self._first.setdefault(index, (entry.record, entry.sha256))
         if record == entry.record:
             return True
-        if digest == entry.sha256:
+        if digest == entry.sha256 and self._repeats:
             self.repeats += 1
         else:
+            pixels = "the pixels of" if digest == entry.sha256 else "other pixels than"
             self._report(
                 "twice",
-                f"{where}: index {index} again, with other pixels than in record {record}, "
+                f"{where}: index {index} again, with {pixels} record {record}, "
                 "the one that the official script takes",
             )
         return False
@@ -296,12 +301,14 @@ def check_log(
     image_bytes: int,
     expected_sha256: str | None = None,
     prefix: str = "log",
+    repeats: bool = False,
 ) -> list[Check]:
     """What a whole log must hold: an image of `image_bytes` for each of `count` samples.
 
-    `expected_sha256` is the digest that a submission names; None judges no digest.
+    `expected_sha256` is the digest that a submission names; None judges no digest. `repeats`: an
+    image may stand there again, as in MultiStream, which fills up its last query.
     """
-    log = AccuracyLog(path, image_bytes, count)
+    log = AccuracyLog(path, image_bytes, count, repeats)
     for _ in log.entries():
         pass
     checks = []
