@@ -9,12 +9,15 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import save_file
 
 import peers
+from loadgen_runs import logged_images, request_for, write_inputs
 from micro_model import MicroModel
 from t2i import devices, latents, sampling, scoring, weights
 from t2i.archive import Sample, pixel_digest
 from t2i.clip import load_clip
 from t2i.engine import Variant, build_engine, load_engine
+from t2i.files import read_json
 from t2i.inception import load_inception
+from t2i.loadgen.run import run_test
 from test_engine import check_same_pipeline
 
 pytestmark = [
@@ -101,6 +104,32 @@ def test_scores_are_those_of_the_cpu(micro_inception, random_clip, monkeypatch) 
     scale = np.abs(scored[0].inception).max()
     assert np.abs(scored[0].inception - scored[1].inception).max() <= 1e-4 * scale
     assert np.abs(scored[0].clip - scored[1].clip).max() <= 1e-3
+
+
+@pytest.mark.parametrize("scenario", ["Offline", "Server", "SingleStream"])
+def test_loadgen_gets_the_gpus_images(scenario, micro_model: MicroModel, tmp_path) -> None:
+    """Each worker holds a GPU of its own; a tail of three samples is padded in Offline."""
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    variant = Variant("fp16", 4, 1, "cuda", None, peers.STEPS, peers.GUIDANCE)
+    build_engine(micro_model.model, engine, variant)
+    prompts = micro_model.tokens()
+    write_inputs(tmp_path, prompts)
+    np.save(tmp_path / "latents.npy", np.load(micro_model.latent))
+    request = request_for(engine, tmp_path, scenario, "accuracy")
+    run_test(request, tmp_path / "run")
+    facts = read_json(tmp_path / "run" / "run.json")
+    assert [device["kind"] for device in facts["devices"]] == ["cuda"] * len(devices.visible_gpus())
+    torch.backends.cudnn.deterministic = True
+    pipeline, _ = load_engine(engine, "cuda")
+    latent = latents.read_latent(tmp_path / "latents.npy", pipeline.unet.config.sample_size)
+    size = 1 if scenario == "SingleStream" else variant.batch_size
+    logged = logged_images(tmp_path / "run", facts["image"][0])
+    assert sorted(logged) == list(range(7))
+    for index, images in logged.items():
+        sampler = (size, variant.steps, variant.guidance)
+        wanted = sampling.generate(pipeline, prompts, [index], latent, *sampler).pixels[0]
+        assert all(np.array_equal(image, wanted) for image in images)
 
 
 def test_a_gpu_is_described_and_locked() -> None:

@@ -133,7 +133,10 @@ def test_slow_systems_issue_what_early_stopping_needs():
         "Server": "459",
         "Offline": "16",
     }
-    assert conf("Server", time=599.0)["min_query_count"] == "100"
+    assert conf("Server", time=599.0)["min_query_count"] == "16", (
+        "a short test: one for each sample"
+    )
+    assert conf("Server", time=599.0, count=500)["min_query_count"] == "100"
     assert conf("Server", time=3600.0)["min_query_count"] == "459"
 
 
