@@ -62,7 +62,7 @@ demo: environment
 	@$(VENV)/bin/python scripts/print_summary.py results/demo
 
 test: environment
-	@$(ACTIVE) $(VENV)/bin/python -m pytest --cov=scripts/t2i --cov-report=term:skip-covered
+	@$(ACTIVE) $(VENV)/bin/python -m pytest
 
 lint: environment
 	$(ACTIVE) $(VENV)/bin/snakemake --lint

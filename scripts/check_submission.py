@@ -10,7 +10,7 @@ from t2i.loadgen.rounds import image_ids
 from t2i.loadgen.settings import shortened
 from t2i.logs import job_log
 from t2i.submission import official
-from t2i.submission.checkout import open_checkout
+from t2i.submission.checkout import NO_CHECKOUT, open_checkout
 from t2i.submission.checks import Expected, check_tree, submission_result
 
 with job_log(snakemake.log[0]) as terminal:
@@ -39,8 +39,7 @@ with job_log(snakemake.log[0]) as terminal:
     )
     checks = check_tree(tree, expected)
     if params.checkout is None:
-        why = "no checkout of mlcommons/inference is configured (inference_checkout)"
-        verdict = official.not_run(why, params.round)
+        verdict = official.not_run(NO_CHECKOUT, params.round)
     else:
         checkout = open_checkout(Path(params.checkout))
         with tempfile.TemporaryDirectory() as work:

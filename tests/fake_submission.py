@@ -1,19 +1,46 @@
 """A submission of made-up runs, and what it is judged by."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fake_loadgen import SIDE, captions, write_variant
+from fake_system import SUBMISSION
 from t2i.loadgen.rounds import AUDITS, required_scenarios
 from t2i.submission.checks import Expected
 from t2i.submission.system import FIELDS, GIVEN_ELSEWHERE
 from t2i.submission.tree import TreeRequest, build_tree
 
-DESCRIPTION = {name: "said in words" for name in FIELDS if name not in GIVEN_ELSEWHERE} | {
+IN_WORDS = {name: "said in words" for name in FIELDS if name not in GIVEN_ELSEWHERE} | {
     "number_of_nodes": 1,
     "accelerators_per_node": "0",
 }
+WEIGHTS = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors")
+
+
+def tree_request(
+    round_name: str = "v6.1", division: str = "closed", system_type: str = "edge", **changes: Any
+) -> TreeRequest:
+    """What the tree of a sound run is made of, with other values of its fields."""
+    request = TreeRequest(
+        round=round_name,
+        division=division,
+        run="mlperf",
+        variant="fp32",
+        submission={**SUBMISSION, "system_type": system_type},
+        settings={"dtype": "fp32", "batch_size": 4, "patch": None, "stand_in": None},
+        model="sdxl-base-1.0",
+        weights=WEIGHTS,
+        patch=None,
+        scenarios=required_scenarios(round_name, division, system_type),
+        audits=AUDITS if division == "closed" else (),
+        commit="0123456789abcdef",
+        dirty=False,
+        command="snakemake --configfile config/mlperf.yaml --cores all",
+        config="run: mlperf\n",
+    )
+    return replace(request, **changes)
 
 
 def build_submission(
@@ -24,42 +51,20 @@ def build_submission(
     **settings: Any,
 ) -> Expected:
     """Build root/tree of fresh runs in root/loadgen; return what the tree is judged by."""
-    scenarios = required_scenarios(round_name, division, system_type)
-    write_variant(root / "loadgen", scenarios, round_name, **settings)
-    request = TreeRequest(
-        round=round_name,
-        division=division,
-        run="fake",
-        variant="fp32",
-        submission={
-            "submitter": "acme",
-            "system": "my-box",
-            "system_type": system_type,
-            "status": "available",
-            "description": DESCRIPTION,
-        },
-        settings={"dtype": "fp32"},
-        model="sdxl-base-1.0",
-        weights=("unet/diffusion_pytorch_model.safetensors",),
-        patch=None,
-        scenarios=scenarios,
-        audits=AUDITS,
-        commit="c" * 40,
-        dirty=False,
-        command="snakemake",
-        config="round: v6.1\n",
-    )
+    submission = {**SUBMISSION, "system_type": system_type, "description": IN_WORDS}
+    request = tree_request(round_name, division, system_type, submission=submission)
+    write_variant(root / "loadgen", request.scenarios, round_name, **settings)
     build_tree(root / "tree", root / "loadgen", request)
     scores = {
         scenario: json.loads((root / "loadgen" / scenario / "scores/accuracy.json").read_text())
-        for scenario in scenarios
+        for scenario in request.scenarios
     }
     return Expected(
         round=round_name,
         division=division,
         system_type=system_type,
-        submitter="acme",
-        system="my-box",
+        submitter=submission["submitter"],
+        system=submission["system"],
         captions=captions(),
         side=settings.get("side", SIDE),
         images={name: score["compliance_images"] for name, score in scores.items()},

@@ -345,11 +345,8 @@ def test_truncated_as_the_rules_want(path: Path, tmp_path: Path, size: int) -> N
 
 @pytest.mark.parametrize("size", [0, 4095, 4096, 4097, 8192, 9000, 100_000])
 def test_truncated_as_the_official_tool_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+    inference_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    checkout = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not checkout:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
     accuracy = tmp_path / "tree/open/acme/results/box/stable-diffusion-xl/Offline/accuracy"
     accuracy.mkdir(parents=True)
     log, text = accuracy / "mlperf_log_accuracy.json", accuracy / "accuracy.txt"
@@ -358,7 +355,7 @@ def test_truncated_as_the_official_tool_does(
     digest = sha256_file(log)
     truncate(log, tmp_path / "ours")
     monkeypatch.chdir(tmp_path / "tree")
-    tool = runpy.run_path(str(Path(checkout) / "tools/submission/truncate_accuracy_log.py"))
+    tool = runpy.run_path(str(inference_checkout / "tools/submission/truncate_accuracy_log.py"))
     tool["truncate_results_dir"]("acme", str(tmp_path / "backup"), [])
     assert log.read_bytes() == (tmp_path / "ours").read_bytes()
     assert text.read_text() == "Accuracy Results: {}\n" + accuracy_log.hash_line(digest)

@@ -1,7 +1,6 @@
 """TEST01 and TEST04: ours find every byte and every rule, and the official scripts are heard."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -49,15 +48,6 @@ def runs(made, tmp_path):
 def copied(made, tmp_path, scenario):
     unread = shutil.ignore_patterns("mlperf_log_trace.json", "latencies.npy")
     return Path(shutil.copytree(made(scenario), tmp_path / "of a run" / scenario, ignore=unread))
-
-
-@pytest.fixture
-def real():
-    """The real checkout."""
-    folder = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not folder:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
-    return open_checkout(Path(folder))
 
 
 def verify(runs, test, checkout=None, shortened=False, scenario="Offline"):

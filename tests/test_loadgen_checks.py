@@ -1,5 +1,4 @@
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -343,11 +342,8 @@ def test_rules_that_were_not_run_are_listed():
             assert len(found) == len({check.id for check in found}) > 10
 
 
-def test_the_published_logs_of_round_v5_1_pass():
-    checkout = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not checkout:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
-    sample = Path(checkout) / "tools/submission/directory_structure_samples/sample_1/closed/AMD"
+def test_the_published_logs_of_round_v5_1_pass(inference_checkout):
+    sample = inference_checkout / "tools/submission/directory_structure_samples/sample_1/closed/AMD"
     for scenario in ("Offline", "Server"):
         (folder,) = sample.rglob(f"stable-diffusion-xl/{scenario}")
         for mode, at in (

@@ -170,6 +170,7 @@ def test_a_worker_that_never_gets_ready(slow: TestRequest, tmp_path: Path) -> No
     job.check_failure("no worker has got any further for 2 s (worker 0 measuring)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["Offline", "Server"])
 def test_an_engine_that_fails_at_one_sample(
     patched: Callable[[str], TestRequest], tmp_path: Path, scenario: str
@@ -185,6 +186,7 @@ def test_an_engine_that_fails_at_one_sample(
     )
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_be_loaded(
     patched: Callable[[str], TestRequest], tmp_path: Path
 ) -> None:

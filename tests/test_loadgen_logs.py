@@ -1,5 +1,4 @@
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -181,16 +180,13 @@ def test_damaged_summaries_are_refused(runs, tmp_path):
         _ = logs.read_summary(path).metric
 
 
-def test_real_logs_as_the_official_parser_reads_them():
-    checkout = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not checkout:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
-    sys.path.insert(0, str(Path(checkout) / "tools/submission"))
+def test_real_logs_as_the_official_parser_reads_them(inference_checkout):
+    sys.path.insert(0, str(inference_checkout / "tools/submission"))
     try:
         from submission_checker.parsers.loadgen_parser import LoadgenParser
     finally:
         sys.path.pop(0)
-    paths = sorted((Path(checkout) / SDXL).rglob(f"stable-diffusion-xl/**/{logs.DETAIL_NAME}"))
+    paths = sorted((inference_checkout / SDXL).rglob(f"stable-diffusion-xl/**/{logs.DETAIL_NAME}"))
     assert len(paths) > 8
     for path in paths:
         summary, detail = both(path.parent)

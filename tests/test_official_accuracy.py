@@ -5,7 +5,6 @@ import t2i.compat  # noqa: F401
 import importlib
 import importlib.util
 import json
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -106,14 +105,12 @@ def test_features_and_scores_of_the_peers(
 @pytest.fixture
 def accuracy_coco(
     monkeypatch: pytest.MonkeyPatch,
+    inference_checkout: Path,
     published_state: dict[str, torch.Tensor],
     random_clip: tuple[Path, Any, Callable[..., Any]],
 ) -> ModuleType:
     """The official script, with the random weights where it would download published ones."""
-    checkout = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not checkout:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
-    monkeypatch.syspath_prepend(Path(checkout) / "text_to_image/tools")
+    monkeypatch.syspath_prepend(inference_checkout / "text_to_image/tools")
     if importlib.util.find_spec("ijson") is None:  # imported always, used for low memory only
         monkeypatch.setitem(sys.modules, "ijson", ModuleType("ijson"))
     _, model, transform = random_clip
@@ -125,6 +122,7 @@ def accuracy_coco(
     return script
 
 
+@pytest.mark.usefixtures("inference_checkout")  # first, for its skip comes before costly fixtures
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_scores_of_the_official_script(
     ours: tuple[ScoredLog, dict[str, Any], Path],

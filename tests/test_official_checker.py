@@ -1,11 +1,9 @@
 """What the official checker says is told as it is, explained, and never made better."""
 
 import ast
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -26,15 +24,6 @@ TRACEBACK = (
 )
 # Of other benchmarks, and of submissions that measure power.
 FOREIGN = ("TTFT", "TPOT", "TEST06", "TEST07", "TEST08", "TEST09", "TEST 09", "use_token_latencies")
-
-
-@pytest.fixture
-def real():
-    """The real checkout."""
-    folder = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not folder:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
-    return open_checkout(Path(folder))
 
 
 def run(tmp_path, answer, exit_status=0, **changes):

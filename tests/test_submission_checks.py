@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 import sys
@@ -15,8 +14,9 @@ from t2i.compliance import FAIL, NOT_APPLICABLE, PASS
 from t2i.config import CLOSED_WINDOWS
 from t2i.submission import json_checks
 from t2i.submission.accuracy_checks import hash_in, scores_in
-from t2i.submission.checks import check_tree, submission_result, tree_files
+from t2i.submission.checks import check_tree, submission_result
 from t2i.submission.findings import Finding, Rule, at_least, judge, number, within
+from t2i.submission.layout import tree_files
 from t2i.submission.log_checks import RunLogs, log_checks
 from t2i.submission.official import not_run
 from t2i.submission.system import FIELDS, NOT_EMPTY
@@ -246,11 +246,8 @@ def test_submission_json(good):
 
 
 @pytest.fixture
-def constants(monkeypatch):
-    folder = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not folder:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
-    monkeypatch.syspath_prepend(f"{folder}/tools/submission")
+def constants(monkeypatch, inference_checkout):
+    monkeypatch.syspath_prepend(inference_checkout / "tools/submission")
     from submission_checker import constants
 
     yield constants

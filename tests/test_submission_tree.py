@@ -10,41 +10,13 @@ from typing import Any
 import pytest
 
 from fake_loadgen import write_scores, write_variant
+from fake_submission import WEIGHTS, tree_request
+from fake_system import GPU, MACHINE, SOFTWARE, WITH_GPUS
 from t2i.files import sha256_file
-from t2i.loadgen.rounds import AUDITS, required_scenarios
-from t2i.submission.tree import TreeRequest, build_tree
-from test_system_description import DESCRIPTION, GPU, MACHINE, SOFTWARE, WITH_GPUS
+from t2i.loadgen.rounds import AUDITS
+from t2i.submission.tree import build_tree
 
-WEIGHTS = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors")
 RECORD = {"machine": MACHINE, "software": SOFTWARE}
-
-
-def request_for(round_name="v6.1", division="closed", **changes: Any) -> TreeRequest:
-    system_type = changes.pop("system_type", "edge")
-    request = TreeRequest(
-        round=round_name,
-        division=division,
-        run="mlperf",
-        variant="fp32",
-        submission={
-            "submitter": "acme",
-            "system": "my-box",
-            "system_type": system_type,
-            "status": "available",
-            "description": DESCRIPTION,
-        },
-        settings={"dtype": "fp32", "batch_size": 4, "patch": None, "stand_in": None},
-        model="sdxl-base-1.0",
-        weights=WEIGHTS,
-        patch=None,
-        scenarios=required_scenarios(round_name, division, system_type),
-        audits=AUDITS if division == "closed" else (),
-        commit="0123456789abcdef",
-        dirty=False,
-        command="snakemake --configfile config/mlperf.yaml --cores all",
-        config="run: mlperf\n",
-    )
-    return replace(request, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +39,7 @@ def names(files: dict[str, Any], below: str) -> set[str]:
 
 
 def test_the_layout_from_v6_on(loadgen, tmp_path):
-    files = build_tree(tmp_path / "tree", loadgen, request_for())
+    files = build_tree(tmp_path / "tree", loadgen, tree_request())
     root = "closed/acme/"
     offline = names(files, f"{root}results/my-box/stable-diffusion-xl/Offline/")
     assert {name for name in offline if not name.endswith(".png")} == {
@@ -110,7 +82,7 @@ def test_the_layout_from_v6_on(loadgen, tmp_path):
 
 
 def test_each_file_comes_from_its_own_run(loadgen, tmp_path):
-    build_tree(tmp_path / "tree", loadgen, request_for())
+    build_tree(tmp_path / "tree", loadgen, tree_request())
     for scenario in ("SingleStream", "Offline"):
         place = tmp_path / "tree/closed/acme/results/my-box/stable-diffusion-xl" / scenario
         runs = loadgen / scenario
@@ -129,7 +101,7 @@ def test_each_file_comes_from_its_own_run(loadgen, tmp_path):
 
 
 def test_the_layout_before_v6(loadgen, tmp_path):
-    files = build_tree(tmp_path / "tree", loadgen, request_for("v5.1"))
+    files = build_tree(tmp_path / "tree", loadgen, tree_request("v5.1"))
     root, below = "closed/acme/", "/my-box/stable-diffusion-xl/Offline/"
     assert names(files, f"{root}measurements{below}") == {
         "my-box_t2i-bench_Offline.json",
@@ -145,15 +117,15 @@ def test_the_layout_before_v6(loadgen, tmp_path):
 
 def test_the_open_division_has_no_audits(loadgen, tmp_path):
     for round_name in ("v5.1", "v6.1"):
-        request = request_for(round_name, "open", audits=AUDITS)
+        request = tree_request(round_name, "open", audits=AUDITS)
         files = build_tree(tmp_path / round_name, loadgen, request)
         assert not [name for name in files if "TEST0" in name or "compliance" in name]
 
 
 def test_a_tree_replaces_the_one_before(loadgen, tmp_path):
     tree = tmp_path / "tree"
-    build_tree(tree, loadgen, request_for(division="open"))
-    build_tree(tree, loadgen, request_for())
+    build_tree(tree, loadgen, tree_request(division="open"))
+    build_tree(tree, loadgen, tree_request())
     assert [path.name for path in tree.iterdir()] == ["closed"]
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
@@ -170,7 +142,7 @@ def test_everything_that_is_missing_is_named_and_nothing_built(loadgen, tmp_path
         (loadgen / name).unlink()
     (loadgen / "Offline/performance/user.conf").write_text("")
     with pytest.raises(ValueError) as error:
-        build_tree(tmp_path / "tree", loadgen, request_for(weights=()))
+        build_tree(tmp_path / "tree", loadgen, tree_request(weights=()))
     message = str(error.value)
     assert all(f"{loadgen / name}: is missing" in message for name in gone)
     assert f"{loadgen}/Offline/performance/user.conf: is empty" in message
@@ -179,7 +151,7 @@ def test_everything_that_is_missing_is_named_and_nothing_built(loadgen, tmp_path
 
 
 def test_names_that_a_submission_may_not_hold_are_refused(loadgen, tmp_path):
-    request = request_for()
+    request = tree_request()
     strange = replace(request, submission={**request.submission, "submitter": "a cme"})
     with pytest.raises(ValueError, match="closed/a cme/.*may not hold a file of this name"):
         build_tree(tmp_path / "tree", loadgen, strange)
@@ -199,7 +171,7 @@ def test_names_that_a_submission_may_not_hold_are_refused(loadgen, tmp_path):
 def test_runs_of_two_machines_are_no_submission(loadgen, tmp_path):
     loadgen = copied(loadgen, tmp_path, ["Offline"], machine={**MACHINE, "gpus": [GPU]})
     with pytest.raises(ValueError, match="SingleStream and Offline were not run on the same"):
-        build_tree(tmp_path / "tree", loadgen, request_for())
+        build_tree(tmp_path / "tree", loadgen, tree_request())
 
 
 def content(tree: Path, name: str) -> str:
@@ -212,14 +184,14 @@ def test_the_system_counts_the_gpus_that_were_used(loadgen, tmp_path):
     loadgen = copied(loadgen, tmp_path, machine=WITH_GPUS, devices=devices[:1])
     path = loadgen / "Offline/performance/run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "devices": devices}))
-    build_tree(tmp_path / "tree", loadgen, request_for())
+    build_tree(tmp_path / "tree", loadgen, tree_request())
     system = json.loads(content(tmp_path / "tree", "systems/my-box.json"))
     assert system["accelerators_per_node"] == 2
     assert system["accelerator_model_name"] == GPU["name"]
 
 
 def test_an_official_run_has_no_warnings(loadgen, tmp_path):
-    build_tree(tmp_path / "tree", loadgen, request_for())
+    build_tree(tmp_path / "tree", loadgen, tree_request())
     system = json.loads(content(tmp_path / "tree", "systems/my-box.json"))
     assert system["sw_notes"] == "" and system["accelerators_per_node"] == "0"
     for page in (tmp_path / "tree").rglob("*.md"):
@@ -252,7 +224,7 @@ def test_an_official_run_has_no_warnings(loadgen, tmp_path):
     ],
 )
 def test_what_was_done_to_the_weights(loadgen, tmp_path, dtype, weights, expected):
-    request = request_for(settings={"dtype": dtype}, weights=weights, scenarios=("Offline",))
+    request = tree_request(settings={"dtype": dtype}, weights=weights, scenarios=("Offline",))
     build_tree(tmp_path / "tree", loadgen, request)
     place = "results/my-box/stable-diffusion-xl/Offline/measurements.json"
     found = json.loads(content(tmp_path / "tree", place))
@@ -273,7 +245,7 @@ def test_what_is_no_sdxl_is_said_on_every_page(loadgen, tmp_path, division, chan
     patch = tmp_path / "patch.py"
     patch.write_text("def f(pipeline):\n    return pipeline\n")
     patched = {"patch": patch} if change.get("settings", {}).get("patch") else {}
-    request = request_for(division=division, **change, **patched)
+    request = tree_request(division=division, **change, **patched)
     files = build_tree(tmp_path / "tree", loadgen, request)
     pages = list((tmp_path / "tree").rglob("*.md"))
     assert len(pages) == 4
@@ -294,7 +266,7 @@ def test_a_short_run_says_so(loadgen, tmp_path):
         shutil.rmtree(loadgen / scenario / "scores/images")
         (loadgen / scenario / "scores/images").mkdir()
         (loadgen / scenario / "scores/images/captions.txt").touch()
-    build_tree(tmp_path / "tree", loadgen, request_for(division="open", commit=None))
+    build_tree(tmp_path / "tree", loadgen, tree_request(division="open", commit=None))
     notes = json.loads(content(tmp_path / "tree", "systems/my-box.json"))["sw_notes"]
     assert "OFFLINE WAS ASKED FOR 5 OF 600 SECONDS." in notes
     assert "SINGLESTREAM SAW 40 OF 5000 SAMPLES." in notes
@@ -306,23 +278,20 @@ def test_files_are_copied_where_they_cannot_be_linked(loadgen, tmp_path, monkeyp
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    files = build_tree(tmp_path / "copied", loadgen, request_for())
+    files = build_tree(tmp_path / "copied", loadgen, tree_request())
     monkeypatch.undo()
-    assert files == build_tree(tmp_path / "linked", loadgen, request_for())
+    assert files == build_tree(tmp_path / "linked", loadgen, tree_request())
 
 
-def official_messages(tree: Path, round_name: str) -> tuple[bool, list[str]]:
+def official_messages(checkout: Path, tree: Path, round_name: str) -> tuple[bool, list[str]]:
     """Whether the official checker is content with a tree, and its errors."""
-    checkout = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not checkout:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
     answer = subprocess.run(
         [
             *(sys.executable, "-m", "submission_checker.main"),
             *("--input", str(tree), "--version", round_name),
             *("--csv", str(tree.parent / "summary.csv")),
         ],
-        cwd=Path(checkout, "tools/submission"),
+        cwd=checkout / "tools/submission",
         capture_output=True,
         text=True,
         timeout=120,
@@ -346,27 +315,31 @@ def official_messages(tree: Path, round_name: str) -> tuple[bool, list[str]]:
         ("v6.1", "open", "datacenter"),
     ],
 )
-def test_the_official_checker_finds_a_sound_tree_sound(tmp_path, round_name, division, system_type):
-    request = request_for(round_name, division, system_type=system_type)
+def test_the_official_checker_finds_a_sound_tree_sound(
+    inference_checkout, tmp_path, round_name, division, system_type
+):
+    request = tree_request(round_name, division, system_type=system_type)
     modes = ("performance", "accuracy", *request.audits)
     loadgen = write_variant(
         tmp_path / "loadgen", request.scenarios, round_name, modes, side=8, record=RECORD
     )
     build_tree(tmp_path / "tree", loadgen, request)
-    ok, errors = official_messages(tmp_path / "tree", round_name)
+    ok, errors = official_messages(inference_checkout, tmp_path / "tree", round_name)
     assert ok, "\n".join(errors)
 
 
-def test_the_official_checker_finds_only_the_accuracy_outside_the_windows(tmp_path):
+def test_the_official_checker_finds_only_the_accuracy_outside_the_windows(
+    inference_checkout, tmp_path
+):
     def poor_scores(folder, runs, round_name, **settings):
         return write_scores(folder, runs, round_name, clip=15.5, fid=240.0, **settings)
 
     loadgen = write_variant(tmp_path / "loadgen", side=8, record=RECORD, scores=poor_scores)
-    build_tree(tmp_path / "closed", loadgen, request_for())
-    ok, errors = official_messages(tmp_path / "closed", "v6.1")
+    build_tree(tmp_path / "closed", loadgen, tree_request())
+    ok, errors = official_messages(inference_checkout, tmp_path / "closed", "v6.1")
     assert not ok
     expected = ("accuracy checks Checks failed", "NoResults", "SUMMARY: submission has errors")
     assert errors and all(any(text in line for text in expected) for line in errors), errors
-    build_tree(tmp_path / "open", loadgen, request_for(division="open"))
-    ok, errors = official_messages(tmp_path / "open", "v6.1")
+    build_tree(tmp_path / "open", loadgen, tree_request(division="open"))
+    ok, errors = official_messages(inference_checkout, tmp_path / "open", "v6.1")
     assert ok, "\n".join(errors)

@@ -1,4 +1,3 @@
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ from fake_loadgen import SIDE, image_of, set_detail, set_summary
 from fake_submission import build_submission
 from t2i.compliance import FAIL
 from t2i.loadgen.accuracy_log import check_log
-from t2i.submission.checkout import open_checkout
 from t2i.submission.checks import Expected, check_tree
 from t2i.submission.official import run_checker
 from tampering import CASES, Case
@@ -139,14 +137,6 @@ def test_whole_log_with_another_image(good, tmp_path):
 
 
 # What only the checker of other tools can see differently: it never refuses what is good here.
-@pytest.fixture(scope="module")
-def checkout():
-    folder = os.environ.get("T2I_INFERENCE_CHECKOUT")
-    if not folder:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
-    return open_checkout(Path(folder))
-
-
 def refused(checkout, tree: Path, round_name: str, work: Path) -> bool:
     work.mkdir()
     official = run_checker(checkout, tree, round_name, work)
@@ -154,9 +144,9 @@ def refused(checkout, tree: Path, round_name: str, work: Path) -> bool:
     return not official["ok"]
 
 
-def test_official_checker_takes_good_trees(checkout, good, older, tmp_path):
-    assert not refused(checkout, good[0] / "tree", "v6.1", tmp_path / "new")
-    assert not refused(checkout, older[0] / "tree", "v5.1", tmp_path / "old")
+def test_official_checker_takes_good_trees(real, good, older, tmp_path):
+    assert not refused(real, good[0] / "tree", "v6.1", tmp_path / "new")
+    assert not refused(real, older[0] / "tree", "v5.1", tmp_path / "old")
 
 
 def official_verdicts(checkout, good, tmp_path) -> Iterator[tuple[str, bool, bool]]:
@@ -169,8 +159,8 @@ def official_verdicts(checkout, good, tmp_path) -> Iterator[tuple[str, bool, boo
 
 
 @pytest.mark.slow
-def test_all_that_the_official_checker_refuses_fails_here(checkout, good, tmp_path, capsys):
-    verdicts = list(official_verdicts(checkout, good, tmp_path))
+def test_all_that_the_official_checker_refuses_fails_here(real, good, tmp_path, capsys):
+    verdicts = list(official_verdicts(real, good, tmp_path))
     with capsys.disabled():
         for name, official, _ in verdicts:
             print(f"\n{name}: {'refused by both' if official else 'refused here alone'}", end="")

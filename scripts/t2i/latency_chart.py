@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
+from t2i.chart_marks import axes, grid_line, tick
+
 WIDTH, HEIGHT = 420, 272
 LEFT, RIGHT, TOP, BOTTOM = 48, 380, 76, 226  # the plot; the marks' labels stand above it
 ROW = 14  # pixels from one mark's label to the next
@@ -82,19 +84,8 @@ def latency_chart(
     def y(queries: float) -> float:
         return round(BOTTOM - (BOTTOM - TOP) * queries / top, 1)
 
-    drawn = [
-        Markup(
-            '<path class="grid" d="M{} {}H{}"/><text x="{}" y="{}" text-anchor="end">{:,.0f}</text>'
-        ).format(LEFT, y(tick), RIGHT, LEFT - 7, y(tick) + 4, tick)
-        for tick in heights
-    ]
-    drawn += [
-        Markup(
-            '<path class="tick" d="M{0} {1}v4"/><text x="{0}" y="{2}" text-anchor="middle">{3:.10g}'
-            "</text>"
-        ).format(x(tick), BOTTOM, BOTTOM + 18, tick)
-        for tick in round_ticks(first, last)
-    ]
+    drawn = [grid_line(LEFT, RIGHT, y(queries), f"{queries:,.0f}") for queries in heights]
+    drawn += [tick(x(seconds), BOTTOM, f"{seconds:.10g}") for seconds in round_ticks(first, last)]
     for (left, right), count in zip(pairwise(edges), counts, strict=True):
         if count:
             high = max(1.0, BOTTOM - y(count))  # one query of very many is seen too
@@ -113,8 +104,7 @@ def latency_chart(
     upper = TOP - 18 - ROW * max(len(marks) - 1, 0)
     return Markup(
         '<svg viewBox="0 {upper} {width} {height}" role="img" aria-label="{label}">{drawn}'
-        '<path class="axis" d="M{left} {top}V{bottom}H{right}"/>'
-        '<text x="4" y="{title}">queries</text>'
+        '{axes}<text x="4" y="{title}">queries</text>'
         '<text x="{right}" y="{below}" text-anchor="end">latency in seconds</text></svg>'
     ).format(
         width=WIDTH,
@@ -123,9 +113,7 @@ def latency_chart(
         title=TOP - 7,
         label=f"{title}: {in_words(edges, counts, percentiles, limit)}",
         drawn=Markup("").join(drawn),
-        left=LEFT,
+        axes=axes(LEFT, RIGHT, TOP, BOTTOM),
         right=RIGHT,
-        top=TOP,
-        bottom=BOTTOM,
         below=BOTTOM + 38,
     )

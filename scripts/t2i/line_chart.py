@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from t2i.chart_marks import LINE, axes, grid_line, tick
 from t2i.page import number
 from t2i.training_report import seconds_at
 
@@ -79,17 +80,9 @@ def line_chart(
             share = math.log(value / ticks[0]) / math.log(ticks[-1] / ticks[0])
         return round(BOTTOM - (BOTTOM - TOP) * float(share), 1)
 
-    marks = [
-        Markup(
-            '<path class="grid" d="M{} {}H{}"/><text x="{}" y="{}" text-anchor="end">{:g}</text>'
-        ).format(LEFT, y(tick), RIGHT, LEFT - 7, y(tick) + 4, tick)
-        for tick in ticks
-    ]
+    marks = [grid_line(LEFT, RIGHT, y(value), f"{value:g}") for value in ticks]
     marks += [
-        Markup(
-            '<path class="tick" d="M{0} {1}v4"/><text x="{0}" y="{2}" text-anchor="middle">{3:,}'
-            '</text><text x="{0}" y="{4}" text-anchor="middle">{5:,.0f}</text>'
-        ).format(x(step), BOTTOM, BOTTOM + 18, step, BOTTOM + 36, seconds_at(curve, step))
+        tick(x(step), BOTTOM, f"{step:,}", f"{seconds_at(curve, step):,.0f}")
         for step in step_ticks(last)
     ]
     drawn = [
@@ -116,7 +109,7 @@ def line_chart(
         '<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">{marks}'
         '<text x="4" y="13">{axis}</text>'
         '<text x="4" y="{steps}">step</text><text x="4" y="{seconds}">seconds</text>'
-        '<path class="axis" d="M{left} {top}V{bottom}H{right}"/>{drawn}</svg>'
+        "{axes}{drawn}</svg>"
         '<ul class="legend">{legend}</ul>{hidden}</figure>'
     ).format(
         title=title,
@@ -124,12 +117,9 @@ def line_chart(
         height=HEIGHT,
         marks=Markup("").join(marks),
         axis=axis + (", logarithmic" if logarithmic else ", 0 to 1"),
-        steps=BOTTOM + 18,
-        seconds=BOTTOM + 36,
-        left=LEFT,
-        top=TOP,
-        bottom=BOTTOM,
-        right=RIGHT,
+        steps=BOTTOM + LINE,
+        seconds=BOTTOM + 2 * LINE,
+        axes=axes(LEFT, RIGHT, TOP, BOTTOM),
         drawn=Markup("").join(drawn),
         legend=Markup("").join(legend),
         hidden=(

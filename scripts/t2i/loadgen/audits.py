@@ -6,6 +6,7 @@ compare the first byte of each image, and allow SingleStream 20 % in TEST04 what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,10 @@ from t2i.loadgen.logs import DETAIL_NAME, Detail, metric, read_detail
 from t2i.loadgen.official_audits import ACCURACY_LOG, WHOLE_LOG, not_run, run_official
 from t2i.loadgen.rounds import OFFICIAL_SAMPLES
 from t2i.loadgen.settings import same_index
-from t2i.submission.checkout import Checkout
+from t2i.submission.checkout import NO_CHECKOUT, Checkout
 
 SCHEMA = 1
 NOISE = 0.10  # share by which an audit's figure may differ from the performance run's
-NO_CHECKOUT = "no checkout of mlcommons/inference is configured (inference_checkout)"
 OUR_WORDS = "Written by t2i-bench: the official script was not run, or wrote nothing."
 
 
@@ -132,36 +132,39 @@ def _run_checks(
         if reference.get(key)
     ]
     checks = [
-        Check(
+        _check(
             f"{prefix}.mode",
             f"both runs are {' '.join(wanted)}",
-            "; ".join(f"{run}: {' '.join(map(str, mode))}" for run, mode in modes.items()),
-            PASS if set(modes.values()) == {wanted} else FAIL,
-            RULES,
+            _by_run({run: " ".join(map(str, mode)) for run, mode in modes.items()}),
+            set(modes.values()) == {wanted},
         ),
-        Check(
+        _check(
             f"{prefix}.reference",
             "the performance run was made without an audit's settings",
             ", ".join(left_behind) or "none of them",
-            FAIL if left_behind else PASS,
-            OURS,
+            not left_behind,
+            source=OURS,
         ),
     ]
     if scenario == "Offline":
         samples = tested.get("effective_samples_per_query") or 0
-        enough = samples >= OFFICIAL_SAMPLES
-        checks.append(
-            Check(
-                f"{prefix}.samples",
-                f"the audit issues at least {OFFICIAL_SAMPLES} samples",
-                samples,
-                PASS if enough else _failed(shortened),
-                RULES,
-                low=OFFICIAL_SAMPLES,
-                margin=float(samples - OFFICIAL_SAMPLES),
-            )
-        )
+        rule = f"the audit issues at least {OFFICIAL_SAMPLES} samples"
+        margin = float(samples - OFFICIAL_SAMPLES)
+        verdict_ = PASS if margin >= 0 else _failed(shortened)
+        name = f"{prefix}.samples"
+        checks.append(Check(name, rule, samples, verdict_, RULES, OFFICIAL_SAMPLES, None, margin))
     return checks
+
+
+def _check(
+    name: str, rule: str, value: str, kept: bool, missed: str = FAIL, source: str = RULES
+) -> Check:
+    """A rule without bounds; `missed` is the verdict where it is not kept."""
+    return Check(name, rule, value, PASS if kept else missed, source)
+
+
+def _by_run(values: Mapping[str, object]) -> str:
+    return "; ".join(f"{run}: {value}" for run, value in values.items())
 
 
 def _same_check(prefix: str, tested: Detail) -> Check:
@@ -169,12 +172,11 @@ def _same_check(prefix: str, tested: Detail) -> Check:
     count = tested.get("effective_performance_sample_count") or 0
     wanted = {"unique": False, "same": True, "same_index": same_index(count)}
     found = {key: tested.get(f"effective_performance_issue_{key}") for key in wanted}
-    return Check(
+    return _check(
         f"{prefix}.same",
         "the same sample is issued again and again (performance_issue_same)",
         ", ".join(f"{key} {value}" for key, value in found.items()),
-        PASS if found == wanted else FAIL,
-        RULES,
+        found == wanted,
     )
 
 
@@ -186,30 +188,28 @@ def _timing_checks(
     results = {run: log.get("result_validity") for run, log in logs.items()}
     errors = [f"{run}: {error.value}" for run, log in logs.items() for error in log.errors]
     checks = [
-        Check(
+        _check(
             f"{prefix}.valid",
             "LoadGen calls both runs VALID",
-            "; ".join(f"{run}: {result}" for run, result in results.items()),
-            PASS if set(results.values()) == {"VALID"} else _failed(shortened),
-            RULES,
+            _by_run(results),
+            set(results.values()) == {"VALID"},
+            _failed(shortened),
         ),
-        Check(
+        _check(
             f"{prefix}.errors",
             "LoadGen logged no errors in both runs",
             "; ".join(errors) or "none",
-            FAIL if errors else PASS,
-            RULES,
+            not errors,
         ),
     ]
     if scenario == "Server":
         limits = {run: log.get("effective_target_latency_ns") for run, log in logs.items()}
         checks.append(
-            Check(
+            _check(
                 f"{prefix}.latency",
                 "both runs have the same latency limit",
-                "; ".join(f"{run}: {limit} ns" for run, limit in limits.items()),
-                PASS if len(set(limits.values())) == 1 else FAIL,
-                RULES,
+                _by_run({run: f"{limit} ns" for run, limit in limits.items()}),
+                len(set(limits.values())) == 1,
             )
         )
     return [*checks, _speed_check(prefix, scenario, test, reference, tested, shortened)]

@@ -13,6 +13,7 @@ from t2i.provenance import git_state
 
 REPOSITORY = "https://github.com/mlcommons/inference"
 PINNED_COMMIT = "b66003e10e2db4b8c36a448b0545ec90fcc6e9e9"
+NO_CHECKOUT = "no checkout of mlcommons/inference is configured (inference_checkout)"
 CHECKER = "tools/submission"  # folder whose package submission_checker is run
 SCRIPTS = (
     f"{CHECKER}/submission_checker/main.py",

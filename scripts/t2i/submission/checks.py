@@ -22,14 +22,13 @@ from t2i.compliance import (
     verdict,
 )
 from t2i.config import CLOSED_WINDOWS
-from t2i.files import sha256_file
 from t2i.loadgen.rounds import AUDITS, ROUNDS, required_scenarios
 from t2i.submission.accuracy_checks import ACCURACY_RULES, LOG_RULES, Accuracy
 from t2i.submission.audit_checks import AUDIT_RULES, TEST01_RULES, Audit
 from t2i.submission.findings import Finding, Rule, is_number, judge
 from t2i.submission.image_checks import IMAGE_RULES, Shown
 from t2i.submission.json_checks import SYSTEM_RULES, measurement_finding
-from t2i.submission.layout import RUN, Layout, files_of
+from t2i.submission.layout import RUN, Layout, tree_files
 from t2i.submission.log_checks import RunLogs, log_checks
 from t2i.submission.official import official_checks
 from t2i.submission.tree_checks import TREE_RULES, TreeFiles
@@ -167,15 +166,6 @@ MEASUREMENT_RULES = (
     Rule("measurements", "the measurement is described", CHECKER, measurement_finding),
 )
 METRIC_RULES = (Rule("recorded", "the result is the one that was recorded", OURS, _metric),)
-
-
-def tree_files(tree: Path) -> dict[str, dict[str, Any]]:
-    """Size in bytes and sha256 of every file, by path relative to the tree."""
-    return {
-        str(path): {"size": (tree / path).stat().st_size, "sha256": sha256_file(tree / path)}
-        for path in files_of(tree)
-        if not (tree / path).is_symlink()
-    }
 
 
 def submission_result(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from t2i.files import publish_folder, read_json, sha256_file
+from t2i.files import publish_folder, read_json
 from t2i.loadgen.rounds import AUDITS, BENCHMARK
 from t2i.submission import texts
 from t2i.submission.layout import (
@@ -24,6 +24,7 @@ from t2i.submission.layout import (
     RUN,
     SUMMARY,
     Layout,
+    tree_files,
 )
 from t2i.submission.system import NAME, system_description
 
@@ -87,10 +88,7 @@ def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, d
         for name, text in written.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_text(text, encoding="utf-8")
-        return {
-            str(name): {"size": (part / name).stat().st_size, "sha256": sha256_file(part / name)}
-            for name in sorted({*sources, *written})
-        }
+        return tree_files(part)
 
 
 def _records(loadgen: Path, request: TreeRequest) -> dict[str, Path]:
