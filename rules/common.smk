@@ -253,6 +253,11 @@ def variant_model(wildcards):
     return settings.variant_model(CONFIG, wildcards.variant)
 
 
+def variant_recipe(wildcards):
+    """What a variant's pictures are made from and how, for the comparison with MLPerf's."""
+    return settings.variant_recipe(CONFIG, wildcards.variant)
+
+
 def variant_windows(wildcards):
     """The windows that a variant is judged by."""
     return settings.variant_windows(CONFIG, wildcards.variant)

@@ -74,7 +74,7 @@ rule score_accuracy:
         threads=SCORES["threads"],
         batch_size=SCORES["batch_size"],
         round=CONFIG["round"],
-        model=variant_model,
+        recipe=variant_recipe,
         code=code("score_accuracy"),
     script:
         "../scripts/score_accuracy.py"

@@ -61,7 +61,7 @@ rule reduce_metrics:
         runtime="30m",
     params:
         samples=CONFIG["samples"],
-        model=variant_model,
+        recipe=variant_recipe,
         reference=SCORES["reference"],
         code=code("reduce_metrics"),
     script:

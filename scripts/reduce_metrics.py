@@ -13,8 +13,8 @@ with job_log(snakemake.log[0]):
     from t2i.features import gather, read_features
     from t2i.fid import read_moments
     from t2i.files import sha256_file, write_json
-    from t2i.labels import describe
-    from t2i.metrics import SCHEMA, check_same_images, protocols, reduce_metrics, shard_facts
+    from t2i.metrics import SCHEMA, check_same_images, reduce_metrics, shard_facts
+    from t2i.protocol import Recipe, scoring
 
     samples = snakemake.params.samples
     manifests = [read_manifest(Path(path)) for path in snakemake.input.manifests]
@@ -22,12 +22,19 @@ with job_log(snakemake.log[0]):
     check_same_images(features, manifests)
     statistics = Path(snakemake.input.statistics)
     reference = read_moments(statistics)
-    protocol = protocols(
-        describe(Path(snakemake.input.inception[0]).parent),
-        describe(Path(snakemake.input.clip[0]).parent),
-        statistics.relative_to("resources").as_posix(),
+    metrics, influence = reduce_metrics(
+        features,
+        reference,
+        Recipe(
+            **snakemake.params.recipe,
+            **{name: manifests[0]["inputs"][name] for name in ("captions", "latents")},
+        ),
+        scoring(
+            Path(snakemake.input.inception[0]).parent,
+            Path(snakemake.input.clip[0]).parent,
+            statistics,
+        ),
     )
-    metrics, influence = reduce_metrics(features, reference, protocol, snakemake.params.model)
     write_arrays(Path(snakemake.output.influence), {"index": features.index, **influence})
     write_json(
         Path(snakemake.output.metrics),

@@ -16,10 +16,10 @@ with (
     from t2i.fid import read_moments
     from t2i.files import publish_folder, read_json
     from t2i.inception import load_inception
-    from t2i.labels import describe
     from t2i.loadgen.accuracy import score_log, write_scores
     from t2i.loadgen.rounds import image_ids
-    from t2i.metrics import protocols, reduce_metrics
+    from t2i.metrics import reduce_metrics
+    from t2i.protocol import Recipe, scoring
 
     inputs, wildcards = snakemake.input, snakemake.wildcards
     facts = read_json(Path(inputs.facts))
@@ -43,13 +43,14 @@ with (
             folder / "images",
             repeats=wildcards.scenario == "MultiStream",  # whose last query is filled up
         )
-        protocol = protocols(
-            describe(inception.parent),
-            describe(clip.parent),
-            statistics.relative_to("resources").as_posix(),
-        )
         metrics, _ = reduce_metrics(
-            scored.features, read_moments(statistics), protocol, snakemake.params.model
+            scored.features,
+            read_moments(statistics),
+            Recipe(
+                **snakemake.params.recipe,
+                **{name: facts["inputs"][name] for name in ("captions", "latents")},
+            ),
+            scoring(inception.parent, clip.parent, statistics),
         )
         names = {key: wildcards[key] for key in ("run", "variant", "scenario")}
         write_scores(folder, Path(inputs.log), image, scored, metrics, names)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from recipes import micro_recipe, scoring
 from t2i import compliance
 from t2i.archive import add_sample, write_manifest
 from t2i.captions import format_captions, sample_captions
@@ -20,7 +21,7 @@ from t2i.intervals import wilson_interval
 from t2i.judge import ATTRIBUTES, CAPTIONED
 from t2i.judging import captioned_scene, judge_images
 from t2i.labels import Network
-from t2i.metrics import protocols, reduce_metrics
+from t2i.metrics import reduce_metrics
 from t2i.pictures import COUNT, captions, coco_annotations, paint
 
 DOCUMENT = coco_annotations()
@@ -164,7 +165,7 @@ def test_metrics_count_how_often_the_own_caption_comes_first():
     )
     networks = [Network(name, "0" * 64, "random") for name in ("inception", "clip")]
     reference = moments(draw.normal(size=(9, 4)))
-    metrics, _ = reduce_metrics(features, reference, protocols(*networks, "x"), "micro-sdxl")
+    metrics, _ = reduce_metrics(features, reference, micro_recipe(), scoring(*networks))
     assert metrics["clip_first"] == 0.6
     assert metrics["clip_first_interval"] == [*wilson_interval(3, 5)]
     assert json.loads(json.dumps(metrics)) == metrics

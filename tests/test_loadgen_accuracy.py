@@ -22,8 +22,9 @@ from t2i.fid import moments
 from t2i.files import sha256_file
 from t2i.labels import Network
 from t2i.loadgen.accuracy import ScoredLog, accuracy_text, score_log, write_scores
-from t2i.metrics import protocols, reduce_metrics
+from t2i.metrics import reduce_metrics
 from t2i.scoring import score_shard
+from recipes import micro_recipe, scoring
 from test_accuracy_log import log_text
 
 COUNT, SIZE, BATCH = 5, (40, 64), 2
@@ -81,8 +82,7 @@ def metrics(features: Features) -> dict[str, Any]:
     """FID and CLIP against moments of random features."""
     reference = moments(np.random.default_rng(1).random((30, 2048)))
     network = Network("random", "0" * 64, "random")
-    protocol = protocols(network, network, "random features")
-    return reduce_metrics(features, reference, protocol, "micro-sdxl")[0]
+    return reduce_metrics(features, reference, micro_recipe(), scoring(network, network))[0]
 
 
 def test_the_same_numbers_as_from_shards(

@@ -25,7 +25,8 @@ from t2i import clip, inception
 from t2i.fid import read_moments
 from t2i.labels import Network
 from t2i.loadgen.accuracy import ScoredLog, score_log
-from t2i.metrics import protocols, reduce_metrics
+from t2i.metrics import reduce_metrics
+from recipes import micro_recipe, scoring
 from test_accuracy_log import log_text
 
 pytestmark = pytest.mark.slow
@@ -81,9 +82,12 @@ def ours(
     )
     scored = score_log(log, (SIDE, SIDE), COUNT, CAPTIONS, None, *networks, 4, IDS, folder, True)
     network = Network("random", "0" * 64, "random")
-    protocol = protocols(network, network, "random features")
     reference = read_moments(statistics)
-    return scored, reduce_metrics(scored.features, reference, protocol, "micro-sdxl")[0], folder
+    return (
+        scored,
+        reduce_metrics(scored.features, reference, micro_recipe(), scoring(network, network))[0],
+        folder,
+    )
 
 
 def test_features_and_scores_of_the_peers(

@@ -146,7 +146,7 @@ def _share_check(name: str, rule: str, share: float, least: float) -> Check:
 def protocol_check(comparable: dict[str, Any], closed: bool) -> Check:
     """Whether the scores were taken as MLPerf takes them, on enough samples."""
     verdict = PASS if comparable["value"] else FAIL if closed else NOT_APPLICABLE
-    value = "; ".join(comparable["reasons"]) or "MLPerf's networks, statistics and sample count"
+    value = "; ".join(comparable["reasons"]) or "data set, model, sampler and scores are MLPerf's"
     return Check(
         "accuracy.protocol", "scores are taken by MLPerf's protocol", value, verdict, RULES
     )
@@ -294,8 +294,13 @@ def summary(checks: list[Check], division: str, comparable: dict[str, Any]) -> s
         accuracy = "accuracy not judged"
         if all(check.verdict == PASS for check in scores):
             (source,) = {check.source for check in scores}
-            official = f"{division}-division accuracy targets met"
-            accuracy = official if source == CHECKER else f"FID and CLIP lie inside the {source}"
+            accuracy = f"FID and CLIP lie inside the {source}"
+            if source == CHECKER:  # the open division has no targets
+                accuracy = (
+                    "closed-division accuracy targets met"
+                    if division == "closed"
+                    else "FID and CLIP lie inside the closed division's windows"
+                )
         text = f"all {counted} checks that apply passed; {accuracy}"
     if not comparable["value"]:
         text += "; the scores are not comparable with published ones"

@@ -81,7 +81,7 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
     and models).
     """
     mistakes = list(_odd_keys(config))
-    config = _with_truth_values(_without_nulls(config), schema)
+    config = _without_nulls(_with_words(config, schema))
     errors = sorted(_Validator(schema).iter_errors(config), key=_place)
     mistakes += [line for error in errors for line in _explain(error)]
     filled: Config = with_defaults(_sound_part(config, errors), schema)
@@ -127,17 +127,17 @@ def _without_nulls(config: Any) -> Any:
     }
 
 
-def _with_truth_values(config: Any, schema: dict[str, Any]) -> Any:
-    """A copy in which true and false are no text, as which Snakemake's --config hands them over."""
+def _with_words(config: Any, schema: dict[str, Any]) -> Any:
+    """A copy in which true, false and null are no text, as which --config hands them over."""
     if not isinstance(config, dict):
         return config
-    words = {"true": True, "false": False}
-    return {
-        key: words[value]
-        if schema["properties"].get(key, {}).get("type") == "boolean" and value in ("true", "false")
-        else value
-        for key, value in config.items()
-    }
+    words = {"boolean": {"true": True, "false": False, "null": None}, "string": {}}
+    filled = dict(config)
+    for key, value in config.items():
+        if isinstance(value, str) and key in schema["properties"]:
+            kind = str(schema["properties"][key].get("type"))  # a run may be called null
+            filled[key] = words.get(kind, {"null": None}).get(value, value)
+    return filled
 
 
 def _odd_keys(config: Any, prefix: str = "") -> Iterator[str]:

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from t2i import embedded
 from t2i.features import Features
-from t2i.fid import Moments, frechet_distance, normal_interval
+from t2i.fid import Moments, frechet_distance, normal_interval, positive_interval
 from t2i.files import sha256_bytes
 from t2i.intervals import wilson_interval
-from t2i.labels import Network, weights_in_words
+from t2i.protocol import Recipe, Scoring, comparability, protocol
 
 SCHEMA = 1
-FULL_RANK_SAMPLES = 2049  # a covariance of 2048 features has full rank from here on
 INTERVAL_METHOD = {
     "fid": (
-        "95 % normal interval from each image's influence on FID (infinitesimal jackknife); it "
-        "covers sampling error, not the bias of FID at a finite number of images"
+        "95 % interval of the FID of as many images, with the reference taken as exact: normal on "
+        "the scale of the logarithm, from each image's influence on FID (infinitesimal "
+        "jackknife); FID falls as the number of images grows, and that bias is not in it"
     ),
     "clip": "95 % normal interval of the mean over images",
     "clip_first": "Wilson's 95 % interval of a share",
 }
-MLPERF_NETWORKS = {
-    "inception": "inception-2015-12-05",
-    "clip": "clip-vit-b-32",
-}
 MODEL_WEIGHTS = {embedded.MODEL: embedded.TRAINED, embedded.STAND_IN: "none"}
-MLPERF_MODEL = "sdxl-base-1.0"
-MLPERF_STATISTICS = "coco2014/val2014.npz"
 
 
 def image_set_digest(digests: np.ndarray) -> str:
@@ -38,48 +31,8 @@ def image_set_digest(digests: np.ndarray) -> str:
     return sha256_bytes("".join(f"{digest}\n" for digest in digests).encode())
 
 
-def protocols(inception: Network, clip: Network, statistics: str) -> dict[str, Any]:
-    """Names of the protocols by which FID and CLIP were computed, and the networks behind them.
-
-    `mlperf` is only said of the published networks and, for FID, the benchmark's own reference
-    statistics; `statistics` is their path below resources/ or a description.
-    """
-    published = {
-        "inception": inception.name == MLPERF_NETWORKS["inception"]
-        and inception.weights == "published",
-        "clip": clip.name == MLPERF_NETWORKS["clip"] and clip.weights == "published",
-    }
-    fid = published["inception"] and statistics == MLPERF_STATISTICS
-    return {
-        "fid": "mlperf" if fid else f"{inception.name} against {statistics}",
-        "clip": "mlperf" if published["clip"] else clip.name,
-        "networks": {"inception": asdict(inception), "clip": asdict(clip)},
-    }
-
-
-def comparability(samples: int, protocol: dict[str, Any], model: str) -> dict[str, Any]:
-    """Whether FID and CLIP may be set beside other people's numbers, and why not."""
-    reasons = []
-    if model == embedded.STAND_IN:
-        reasons.append("the pictures are a stand-in's, which draws them without any model")
-    elif model == embedded.MODEL:
-        reasons.append(f"{model} is a miniature {embedded.TRAINED}")
-    elif model != MLPERF_MODEL:
-        reasons.append(f"the model is {model}, not MLPerf's {MLPERF_MODEL}")
-    for network in protocol["networks"].values():
-        if network["weights"] != "published":
-            reasons.append(f"{network['name']} has {weights_in_words(network['weights'])}")
-    if protocol["fid"] != "mlperf":
-        reasons.append("the reference statistics or the network of FID are not MLPerf's")
-    if samples < FULL_RANK_SAMPLES:
-        reasons.append(
-            f"{samples} samples: below {FULL_RANK_SAMPLES} the covariance of FID is rank-deficient"
-        )
-    return {"value": not reasons, "reasons": reasons}
-
-
 def reduce_metrics(
-    features: Features, reference: Moments, protocol: dict[str, Any], model: str
+    features: Features, reference: Moments, recipe: Recipe, scoring: Scoring
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores of one variant, and each sample's influence (n,) on FID and CLIP score (n,).
 
@@ -88,23 +41,24 @@ def reduce_metrics(
     `clip_first` is the share of samples whose own caption scores higher than the next one.
     """
     fid, influence = frechet_distance(features.inception, reference)
+    samples = len(features.index)
     scores = features.clip.astype(np.float64)
     clip = float(scores.mean())
     first = int((features.clip > features.clip_shifted).sum())
     metrics = {
-        "model": model,
-        "model_weights": MODEL_WEIGHTS.get(model, "as fetched"),
-        "samples": len(features.index),
+        "model": recipe.model,
+        "model_weights": MODEL_WEIGHTS.get(recipe.model, "as fetched"),
+        "samples": samples,
         "fid": fid,
         "clip": clip,
         "clip_shifted": float(features.clip_shifted.mean(dtype=np.float64)),
         "clip_first": first / len(scores),
         "clip_first_interval": list(wilson_interval(first, len(scores))),
-        "fid_interval": list(normal_interval(fid, influence)),
+        "fid_interval": list(positive_interval(fid, influence)),
         "clip_interval": list(normal_interval(clip, scores)),
         "interval_method": INTERVAL_METHOD,
-        "protocol": protocol,
-        "comparable": comparability(len(features.index), protocol, model),
+        "protocol": protocol(recipe, scoring, samples),
+        "comparable": comparability(recipe, scoring, samples),
         "digest": image_set_digest(features.sha256),
     }
     return metrics, {"fid": influence, "clip": scores}
@@ -154,13 +108,15 @@ def compare(
 
     Both variants saw the same prompts, so the interval is that of the mean of per-sample
     differences, which is far narrower than the two intervals side by side. Variants of unequal
-    size or protocol are not compared: the numbers are then None and `reason` says why.
+    size, or scored by other networks or another reference, are not compared: the numbers are then
+    None and `reason` says why. The bias of FID at a finite number of images cancels only as far as
+    it is the same in both.
     """
     reason = None
     if baseline["samples"] != other["samples"]:
         reason = f"{baseline['samples']} and {other['samples']} samples: unequal sizes"
-    elif baseline["protocol"] != other["protocol"]:
-        reason = "scored by different protocols"
+    elif _scored_by(baseline) != _scored_by(other):
+        reason = "scored by other networks or against another reference"
     result: dict[str, Any] = {"samples": other["samples"], "comparable": reason is None}
     for name in ("fid", "clip"):
         difference = interval = None
@@ -170,6 +126,10 @@ def compare(
             interval = list(normal_interval(difference, paired))
         result[f"{name}_difference"], result[f"{name}_interval"] = difference, interval
     return {**result, "reason": reason}
+
+
+def _scored_by(metrics: dict[str, Any]) -> tuple[Any, Any]:
+    return metrics["protocol"]["networks"], metrics["reference"]["sha256"]
 
 
 def identical_images(baseline: list[dict[str, Any]], other: list[dict[str, Any]]) -> int:

@@ -36,13 +36,17 @@ COLUMNS = {
     "Samples": "Images generated and scored for the variant, one per caption.",
     "FID": (
         "Fréchet Inception distance between the generated images and the reference pictures;"
-        " no unit, lower is better. Below it the 95 % interval over images."
+        " no unit, lower is better. Below it the 95 % interval of the FID of as many images, with the"
+        " reference taken as exact."
     ),
     "CLIP": (
         "Mean of 100 times the cosine between an image and its caption; no unit, higher is better."
         " Below it the 95 % interval over images."
     ),
-    "FID difference": "FID less that of the baseline, with the paired 95 % interval over images.",
+    "FID difference": (
+        "FID less that of the baseline, with the paired 95 % interval over images. FID's bias at a"
+        " finite number of images need not be the same in both, and is part of the difference."
+    ),
     "CLIP difference": "CLIP less that of the baseline, with the paired 95 % interval over images.",
     "Pixel difference": (
         "Mean absolute difference, in grey levels of 255, from the baseline's images of the"

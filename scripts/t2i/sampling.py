@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from t2i.half_precision import fast_products
 from t2i.images import Images
 from t2i.prompt_tokens import PromptTokens
 
@@ -72,7 +73,7 @@ def generate(
         return torch.from_numpy(ids).to(device)
 
     start = torch.from_numpy(latent)
-    with torch.inference_mode():
+    with torch.inference_mode(), fast_products(device, dtype):
         embeddings, pooled = encode_prompts(
             pipeline,
             both(tokens.first, tokens.negative_first),

@@ -45,6 +45,17 @@ def variant_model(config: Config, name: str) -> str:
     return embedded.STAND_IN if "stand_in" in config["variants"][name] else model
 
 
+def variant_recipe(config: Config, name: str) -> dict[str, Any]:
+    """What `t2i.protocol.Recipe` has of the configuration: all but digests of files."""
+    variant = variant_settings(config, name)
+    return {
+        "dataset": config["dataset"],
+        "model": variant_model(config, name),
+        **{key: variant[key] for key in ("steps", "guidance", "patch")},
+        "negative_prompt": config["sampler"]["negative_prompt"],
+    }
+
+
 def loadgen_variants(config: Config) -> list[str]:
     """Variants that LoadGen drives, in the configuration's order."""
     loadgen = config["loadgen"]
