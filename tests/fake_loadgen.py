@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,16 @@ from loadgen_logs import (
     set_summary,
     write_detail,
 )
-from t2i.loadgen.rounds import AUDITS, BENCHMARK, OFFICIAL_SAMPLES, ROUNDS, SERVER_LATENCY_SECONDS
+from t2i.loadgen import logs
+from t2i.loadgen.audit_images import expected_images
+from t2i.loadgen.rounds import (
+    AUDITS,
+    BENCHMARK,
+    MODES,
+    OFFICIAL_SAMPLES,
+    ROUNDS,
+    SERVER_LATENCY_SECONDS,
+)
 
 __all__ = ["DETAIL", "LOG", "SUMMARY", "add_error"]  # for tests, from one place
 SIDE = 16
@@ -80,11 +90,15 @@ def write_run(
     """
     shutil.copytree(_real_run(scenario, mode, round_name, count, side), folder)
     if mode != "accuracy":
-        values, latencies = timing(scenario, rate, rate * factor, seconds, count)
+        # No run has another one's figures.
+        own = rate * (factor + MODES.index(mode) / 1e4)
+        values, latencies = timing(scenario, rate, own, seconds, count)
         _rewrite(folder, values, scenario, rate, seconds)
+        _set_clock(folder, scenario, mode, _seconds(values, scenario, rate))
         (folder / "user.conf").write_text(_user_conf(scenario, rate, seconds))
         np.save(folder / "latencies.npy", latencies)
     else:
+        _set_clock(folder, scenario, mode, count / rate)
         queries = {"Offline": 1, "MultiStream": -(-count // IN_MULTISTREAM_QUERY)}
         np.save(folder / "latencies.npy", np.full(queries.get(scenario, count), 1 / rate))
     content = _record(scenario, mode, round_name, count, seconds, rate, side, variant, run)
@@ -152,13 +166,16 @@ def _rewrite(folder: Path, values: dict[str, Any], scenario: str, rate: float, s
     known = {line["key"] for line in read_detail(detail)}
     for key in values.keys() & known:
         set_detail(detail, key, values[key])
+    images = IN_MULTISTREAM_QUERY if scenario == "MultiStream" else 1
     for requested, value in (
         ("min_duration_ms", round(1000 * seconds)),
         ("server_target_qps", rate),
         ("offline_expected_qps", rate),
-        ("min_query_count", None),
+        ("server_target_latency_ns", round(1e9 * SERVER_LATENCY_SECONDS)),
+        ("single_stream_expected_latency_ns", 1e9 * images / rate),
+        ("multi_stream_expected_latency_ns", 1e9 * images / rate),
     ):
-        if value is not None and f"requested_{requested}" in known:
+        if f"requested_{requested}" in known:
             set_detail(detail, f"requested_{requested}", value)
     fewest = {"Offline": 1, "Server": 459, "MultiStream": 662}.get(scenario, 100)
     set_detail(detail, "effective_min_query_count", fewest)
@@ -197,6 +214,37 @@ def _rewrite(folder: Path, values: dict[str, Any], scenario: str, rate: float, s
     for label, value in labels.items():
         if value is not None and re.search(rf"^{re.escape(label)}\s*:", present, re.M):
             set_summary(summary, label, str(value))
+
+
+def _seconds(values: dict[str, Any], scenario: str, rate: float) -> float:
+    """How long a test took by its figures."""
+    queries = values.get("result_query_count", 1)
+    if scenario == "Offline":
+        return values["result_max_latency_ns"] / 1e9
+    if scenario == "Server":
+        return (queries - 1) / values["result_scheduled_samples_per_sec"]
+    if scenario == "MultiStream":
+        return queries * values["result_mean_query_latency_ns"] / 1e9
+    return (queries - 1) / values["result_qps_with_loadgen_overhead"]
+
+
+def _set_clock(folder: Path, scenario: str, mode: str, seconds: float) -> None:
+    """Time stamps of a test that took so many seconds; each began an hour after the one before."""
+    began = datetime(2026, 7, 1, tzinfo=UTC) + timedelta(
+        days=list(SHORTEST).index(scenario), hours=MODES.index(mode), seconds=1
+    )
+    ended = began + timedelta(seconds=seconds + 0.5)
+    stamps = {
+        "test_datetime": f"{began:%Y-%m-%dT%H:%M:%SZ}",
+        "power_begin": f"{began:%m-%d-%Y %H:%M:%S}.000",
+        "power_end": f"{ended:%m-%d-%Y %H:%M:%S.%f}"[:-3],
+    }
+    messages = read_detail(folder / DETAIL)
+    for message in messages:
+        message["value"] = stamps.get(message["key"], message["value"])
+        if message["key"].startswith(("power_", "result_", "early_", "num_errors")):
+            message["time_ms"] += 1000 * (seconds + 1)
+    write_detail(folder / DETAIL, messages)
 
 
 def write_scores(
@@ -272,7 +320,9 @@ def write_audit(folder: Path, test: str, scenario: str, runs: Path) -> Path:
         "TEST PASS\n"
     )
     if test == "TEST01":
-        logged = (runs / test / LOG).read_text().count("qsl_idx")
+        # The short run behind the figures has logged fewer images than they would have it.
+        least, most = expected_images(logs.read_detail(runs / test / DETAIL))
+        logged = min(max((runs / test / LOG).read_text().count("qsl_idx"), least), most)
         (folder / "verify_accuracy.txt").write_text(
             "Verifying accuracy. This might take a while...\n"
             "Reading accuracy mode results...\nReading performance mode results...\n"

@@ -15,6 +15,8 @@ from t2i.submission.tree import TreeRequest, build_tree
 IN_WORDS = {name: "said in words" for name in FIELDS if name not in GIVEN_ELSEWHERE} | {
     "number_of_nodes": 1,
     "accelerators_per_node": "0",
+    "accelerator_model_name": "N/A",
+    "host_processor_model_name": "Fake CPU",
 }
 WEIGHTS = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors")
 

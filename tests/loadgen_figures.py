@@ -31,9 +31,13 @@ def timing(
         }
         return values, each[-1:]
     noise = np.random.default_rng(0)
-    mean = {"SingleStream": 1 / rate, "MultiStream": IN_MULTISTREAM_QUERY / rate}.get(scenario, 8.0)
+    mean = {"SingleStream": 1 / rate, "MultiStream": IN_MULTISTREAM_QUERY / rate}.get(
+        scenario, 8.0 * target / rate
+    )
     queries = (
-        round(seconds * target) + 2 if scenario == "Server" else int(1.01 * seconds / mean) + 1
+        round(seconds * max(target, rate)) + 2
+        if scenario == "Server"
+        else int(1.01 * seconds / mean) + 1
     )
     queries = max(queries, SHORTEST[scenario])
     each = mean * (1 + 0.02 * noise.standard_normal(queries).clip(-3, 3))

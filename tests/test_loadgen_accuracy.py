@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recipes import micro_recipe, scoring
 from t2i import clip, inception, pictures
 from t2i.archive import Sample, pixel_digest
 from t2i.features import NAMES, Features, gather
@@ -24,7 +25,6 @@ from t2i.labels import Network
 from t2i.loadgen.accuracy import ScoredLog, accuracy_text, score_log, write_scores
 from t2i.metrics import reduce_metrics
 from t2i.scoring import score_shard
-from recipes import micro_recipe, scoring
 from test_accuracy_log import log_text
 
 COUNT, SIZE, BATCH = 5, (40, 64), 2

@@ -21,12 +21,12 @@ from PIL import Image
 from torch import nn
 
 import peers
+from recipes import micro_recipe, scoring
 from t2i import clip, inception
 from t2i.fid import read_moments
 from t2i.labels import Network
 from t2i.loadgen.accuracy import ScoredLog, score_log
 from t2i.metrics import reduce_metrics
-from recipes import micro_recipe, scoring
 from test_accuracy_log import log_text
 
 pytestmark = pytest.mark.slow

@@ -6,11 +6,15 @@ import pytest
 
 from fake_loadgen import SIDE, image_of, set_detail, set_summary
 from fake_submission import build_submission
+from forgeries import FORGERIES
 from t2i.compliance import FAIL
 from t2i.loadgen.accuracy_log import check_log
 from t2i.submission.checks import Expected, check_tree
 from t2i.submission.official import run_checker
-from tampering import CASES, Case
+from tampering import CASES as CHANGES
+from tampering import Case
+
+CASES = (*CHANGES, *FORGERIES)
 
 COUNT = 5000
 IMAGE_BYTES = SIDE * SIDE * 3
@@ -38,7 +42,7 @@ def test_good_tree_passes(good):
 
 def test_cases_are_many_and_named_once():
     names = [case.name for case in CASES]
-    assert len(set(names)) == len(names) >= 35
+    assert len(set(names)) == len(names) >= 125
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

@@ -27,7 +27,8 @@ LEAST_FIRST = 0.95  # share of pictures whose own caption scores higher than the
 @dataclass(frozen=True)
 class Check:
     """One rule's outcome. `low` and `high` are inclusive bounds, `margin` the distance to the
-    nearer one (negative outside), each None where the rule has no such thing."""
+    nearer one (negative outside), each None where the rule has no such thing. A check of a
+    submission that has failed says `why` its rule matters, and the `mend`."""
 
     id: str
     rule: str
@@ -37,6 +38,8 @@ class Check:
     low: float | None = None
     high: float | None = None
     margin: float | None = None
+    why: str = ""
+    mend: str = ""
 
 
 def window_checks(metrics: dict[str, Any], windows: dict[str, Any] | None) -> list[Check]:

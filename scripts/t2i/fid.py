@@ -95,7 +95,7 @@ def positive_interval(estimate: float, influence: np.ndarray) -> tuple[float, fl
     more than images, or nearly of one dimension: there the symmetric interval covers about 80 %
     and reaches below 0 (tests/test_fid.py simulates both). An estimate of 0 has a bound above only.
     """
-    low, high = normal_interval(estimate, influence)
+    high = normal_interval(estimate, influence)[1]
     if estimate <= 0:
         return 0.0, high
     reach = min((high - estimate) / estimate, LARGEST_EXPONENT)

@@ -125,6 +125,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys stand there once each, for `object_pairs_hook`.
+
+    Raises ValueError with the key that stands there again; of two values, readers take different
+    ones.
+    """
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
@@ -132,6 +146,7 @@ def _no_number(name: str) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; raises ValueError that names the file when it is not JSON, or holds NaN."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:  # of nesting, or a number of 5000 digits
         raise ValueError(f"{path}: not valid JSON ({error}); delete it and run again") from error

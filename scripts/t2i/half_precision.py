@@ -1,8 +1,9 @@
 """Half formats on processors that cannot multiply in them.
 
-torch's own convolutions and matrix products in bf16 and fp16 are some sixty times as slow as in fp32
-where the processor has no instructions for them (x86 without AVX-512, among others). The same
-products in fp32, rounded once at the end, are what such instructions compute, up to the order of sums.
+torch's own convolutions and matrix products in bf16 and fp16 are up to sixty times as slow as in
+fp32 where the processor has no instructions for them (x86 without AVX-512, among others). The same
+products in fp32, rounded once at the end, are what such instructions compute, up to the order of
+sums.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ COLUMNS = {
     "Samples": "Images generated and scored for the variant, one per caption.",
     "FID": (
         "Fréchet Inception distance between the generated images and the reference pictures;"
-        " no unit, lower is better. Below it the 95 % interval of the FID of as many images, with the"
-        " reference taken as exact."
+        " no unit, lower is better. Below it the 95 % interval of the FID of as many images, with"
+        " the reference taken as exact."
     ),
     "CLIP": (
         "Mean of 100 times the cosine between an image and its caption; no unit, higher is better."

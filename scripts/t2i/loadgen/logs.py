@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from t2i.files import once
+
 MARKER = ":::MLLOG"
 SUMMARY_NAME = "mlperf_log_summary.txt"
 DETAIL_NAME = "mlperf_log_detail.txt"
@@ -127,13 +129,14 @@ def read_summary(path: Path) -> Summary:
 
 @dataclass(frozen=True)
 class Record:
-    """One line of mlperf_log_detail.txt."""
+    """One line of mlperf_log_detail.txt; `time` is in milliseconds since the log began."""
 
     line: int
     key: str
     value: Any
     is_error: bool
     is_warning: bool
+    time: float
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ def read_detail(path: Path) -> Detail:
                 f"{where}: does not begin with {MARKER}; this is no LoadGen detail log"
             )
         try:
-            message = json.loads(line.removeprefix(MARKER))
+            message = json.loads(line.removeprefix(MARKER), object_pairs_hook=once)
         except ValueError as error:
             raise ValueError(f"{where}: is not valid JSON ({error}); the log is damaged") from None
         records.append(_record(message, number, where))
@@ -220,15 +223,17 @@ def read_detail(path: Path) -> Detail:
 def _record(message: Any, number: int, where: str) -> Record:
     try:
         metadata = message["metadata"]
-        key, value = message["key"], message["value"]
+        key, value, time = message["key"], message["value"], message["time_ms"]
         is_error, is_warning = metadata["is_error"], metadata["is_warning"]
     except (KeyError, TypeError):
         raise ValueError(
-            f"{where}: lacks key, value or metadata's is_error and is_warning"
+            f"{where}: lacks key, value, time_ms or metadata's is_error and is_warning"
         ) from None
     if not (isinstance(key, str) and isinstance(is_error, bool) and isinstance(is_warning, bool)):
         raise ValueError(f"{where}: key is not text, or is_error or is_warning is not a boolean")
-    return Record(number, key, value, is_error, is_warning)
+    if isinstance(time, bool) or not isinstance(time, int | float):
+        raise ValueError(f"{where}: time_ms is {time!r}, not a number")
+    return Record(number, key, value, is_error, is_warning, time)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -14,27 +14,43 @@ from pathlib import Path
 from t2i.compliance import CHECKER, OURS
 from t2i.files import sha256_file
 from t2i.submission.findings import Finding, Rule, listed, number, read_text, within
+from t2i.submission.image_checks import Shown
 from t2i.submission.layout import ACCURACY_LOG
+from t2i.submission.log_checks import RunLogs
+from t2i.submission.truncated_log import (
+    ELLIPSIS,
+    LARGEST_LOG,
+    VIEWABLE,
+    read_truncated,
+    wrong_indices,
+    wrong_pixels,
+)
 
-LARGEST_LOG = 10240
-VIEWABLE = 4096
-ELLIPSIS = b"\n\n...\n\n"
 HASH = re.compile(r"^hash=(\w+)$", re.M | re.A)
 SCORES = {
     name: re.compile(rf"^.*'{name.upper()}_SCORE':\s+'?([^',}}]*)", re.M)
     for name in ("clip", "fid")
 }
+READ = re.compile(r"\d+(\.\d+)?", re.A)  # a score that the checker's [\d.]+ reads to its end
 ENTRY = re.compile(rb'\[\n\{ "seq_id" : \d+, "qsl_idx" : \d+, "data" : "[0-9A-F]')
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A folder with accuracy.txt and a truncated log; `digest` is the whole log's sha256 (None:
-    not known), `windows` are inclusive bounds of clip and fid."""
+    """A folder with accuracy.txt and a truncated log of the run `logs` on `count` samples.
+
+    `digest` is the whole log's sha256 (None: not known), `windows` are inclusive bounds of clip and
+    fid, `shown` the images beside it; `accuracy` is the accuracy run's folder of an audit's (None:
+    it is one itself).
+    """
 
     folder: Path
     digest: str | None
     windows: Mapping[str, Sequence[float]]
+    logs: RunLogs
+    shown: Shown
+    count: int
+    accuracy: Path | None = None
     shortened: bool = False
 
     @property
@@ -44,7 +60,8 @@ class Accuracy:
 
 
 def scores_in(path: Path) -> dict[str, float]:
-    """Scores of a file such as accuracy.txt. Raises ValueError unless each stands there once."""
+    """Scores of a file such as accuracy.txt. Raises ValueError unless each stands there once, in
+    a form that the submission checker, which knows no sign and no exponent, reads to its end."""
     text = read_text(path)
     found = {}
     for name, pattern in SCORES.items():
@@ -53,6 +70,11 @@ def scores_in(path: Path) -> dict[str, float]:
             raise ValueError(
                 f"{path.name}: '{name.upper()}_SCORE': stands there {len(matches)} times, in "
                 "single quotes; expected once"
+            )
+        if not READ.fullmatch(matches[0].strip()):
+            raise ValueError(
+                f"{path.name}: '{name.upper()}_SCORE' is {matches[0][:40]!r}; the checker reads "
+                "digits and one point, and takes what it finds of them for the score"
             )
         found[name] = number(matches[0])
     return found
@@ -109,10 +131,42 @@ def _hash(accuracy: Accuracy) -> Finding:
     return Finding(f"{found}; the accuracy log's is {accuracy.digest}", False)
 
 
+def _indices(accuracy: Accuracy) -> Finding:
+    records = read_truncated(accuracy.log)
+    issued = None  # in an order that the log does not tell
+    if accuracy.accuracy is None and accuracy.logs.scenario == "Offline":
+        issued = [i for part in accuracy.logs.detail.all("loaded_qsl_set") for i in part]
+    found = wrong_indices(records, accuracy.count, issued)
+    return listed(found, f"{len(records)} records to be seen")
+
+
+def _pixels(accuracy: Accuracy) -> Finding:
+    records = read_truncated(accuracy.log)
+    others = [] if accuracy.accuracy is None else read_truncated(accuracy.accuracy / ACCURACY_LOG)
+    return listed(
+        wrong_pixels(records, accuracy.shown.images, others), f"{len(records)} records to be seen"
+    )
+
+
+def _own_hash(accuracy: Accuracy) -> Finding:
+    assert accuracy.accuracy is not None
+    found = hash_in(accuracy.folder / "accuracy.txt")
+    other = hash_in(accuracy.accuracy / "accuracy.txt")
+    return listed([f"{found} is the accuracy run's too"] if found == other else [], found)
+
+
 LOG_RULES = (
     Rule("log.size", f"the accuracy log has at most {LARGEST_LOG} bytes", CHECKER, _size),
     Rule("log.truncated", "the accuracy log is truncated as MLPerf does it", OURS, _truncated),
+    Rule(
+        "log.indices", "what is seen of the log names samples as they were issued", OURS, _indices
+    ),
+    Rule("log.pixels", "what is seen of the log are the images' own pixels", OURS, _pixels),
     Rule("hash", "accuracy.txt has the whole accuracy log's sha256", CHECKER, _hash),
+)
+AUDIT_LOG_RULES = (
+    *LOG_RULES,
+    Rule("hash.own", "the audit's log is not the accuracy run's", OURS, _own_hash),
 )
 ACCURACY_RULES = (
     Rule("form", "accuracy.txt names both scores as the checker reads them", CHECKER, _form),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2i.compliance import CHECKER
+from t2i.loadgen.audit_images import expected_images
 from t2i.submission.accuracy_checks import scores_in
 from t2i.submission.findings import Finding, Rule, listed, number, read_text, within
 from t2i.submission.layout import NOT_DETERMINISTIC
@@ -20,6 +21,9 @@ from t2i.submission.log_checks import RunLogs
 ALLOWED = 0.10  # TEST01 may be that share slower or faster, TEST04 that share faster
 DELTAS = {"clip": 0.01, "fid": 0.02}
 SCORE = re.compile(r"^(reference|test) score = (\S+)$", re.M | re.I)
+# The same in the text that this workflow writes where the official script left none.
+OUR_SCORES = re.compile(r" (\S+) (?:s|images/s), performance run (\S+) (?:s|images/s): ratio ")
+OUR_IMAGES = re.compile(r"^pass: .*: (\d{1,9}) images, all equal$", re.M)
 COUNTS = re.compile(r"^(num_\w+) = (\d{1,9})$", re.M)
 NONE_OF = (
     "num_acc_log_duplicate_keys",
@@ -48,9 +52,14 @@ def _passed(path: Path) -> list[str]:
 def _verified(audit: Audit) -> Finding:
     path = audit.folder / "verify_performance.txt"
     problems = _passed(path)
-    scores = {name.lower(): number(text) for name, text in SCORE.findall(read_text(path))}
+    text = read_text(path)
+    scores = {name.lower(): number(score) for name, score in SCORE.findall(text)}
+    if not scores and (ours := OUR_SCORES.search(text)):
+        scores = {"test": number(ours[1]), "reference": number(ours[2])}
     for name, run in (("reference", audit.performance), ("test", audit.logs)):
-        if name in scores and not _tells(scores[name], run):
+        if name not in scores:
+            problems.append(f"{path.name}: no {name} score, which the script writes")
+        elif not _tells(scores[name], run):
             problems.append(
                 f"{path.name}: {name} score {scores[name]:g}; "
                 f"the logs say {run.metric.value:g} {run.metric.unit}"
@@ -88,7 +97,18 @@ def _limit(audit: Audit) -> Finding:
 def _accuracy(audit: Audit) -> Finding:
     path = audit.folder / "verify_accuracy.txt"
     problems = _passed(path)
-    counts = {name: int(text) for name, text in COUNTS.findall(read_text(path))}
+    text = read_text(path)
+    counts = {name: int(number) for name, number in COUNTS.findall(text)}
+    if ours := OUR_IMAGES.search(text):
+        counts.setdefault("num_perf_log_entries", int(ours[1]))
+    logged = counts.get("num_perf_log_entries")
+    low, high = expected_images(audit.logs.detail)
+    if logged is None:
+        problems.append(f"{path.name}: no num_perf_log_entries, which the script writes")
+    elif not low <= logged <= high:
+        problems.append(
+            f"{path.name}: num_perf_log_entries = {logged}; LoadGen logged {low} to {high}"
+        )
     problems += [f"{name}: {counts[name]}" for name in NONE_OF if counts.get(name, 0)]
     if not problems:
         return Finding(f"TEST PASS, {counts.get('num_perf_log_entries', 'some')} images", True)

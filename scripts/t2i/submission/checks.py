@@ -7,8 +7,8 @@ captions, and figures that are told twice. Nothing but the tree and `Expected` i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,20 +17,29 @@ from t2i.compliance import (
     FAIL,
     NOT_APPLICABLE,
     OURS,
+    RULES,
     Check,
     check_records,
     verdict,
 )
 from t2i.config import CLOSED_WINDOWS
-from t2i.loadgen.rounds import AUDITS, ROUNDS, required_scenarios
-from t2i.submission.accuracy_checks import ACCURACY_RULES, LOG_RULES, Accuracy
+from t2i.loadgen.rounds import AUDITS, OFFICIAL_SAMPLES, ROUNDS, required_scenarios
+from t2i.submission.accuracy_checks import ACCURACY_RULES, AUDIT_LOG_RULES, Accuracy
 from t2i.submission.audit_checks import AUDIT_RULES, TEST01_RULES, Audit
 from t2i.submission.findings import Finding, Rule, is_number, judge
 from t2i.submission.image_checks import IMAGE_RULES, Shown
-from t2i.submission.json_checks import SYSTEM_RULES, measurement_finding
+from t2i.submission.json_checks import (
+    SYSTEM_RULES,
+    engine_finding,
+    measurement_finding,
+    retraining_finding,
+)
 from t2i.submission.layout import RUN, Layout, tree_files
 from t2i.submission.log_checks import RunLogs, log_checks
+from t2i.submission.mending import explained
 from t2i.submission.official import official_checks
+from t2i.submission.setting_checks import CONF_RULES, SETTING_RULES, TIMED_RULES
+from t2i.submission.time_checks import DISTINCT_RULES, RUN_RULES, TIME_RULES
 from t2i.submission.tree_checks import TREE_RULES, TreeFiles
 
 CLIP_WINDOW: Sequence[float] = cast(list[float], CLOSED_WINDOWS["clip"])
@@ -44,12 +53,13 @@ NONE_SHOWN = "none of the samples that are shown is among those of the run"
 class Expected:
     """What a tree is judged by.
 
-    `captions` are by sample index; `side` is the height and width of images (None: any single
-    size). What follows may be left out, and is then not judged by: `windows` inclusive bounds of
-    clip and fid (None: the closed division's), `image_ids` the samples shown (None: the round's),
-    `scenarios` (None: those required), `files` {path: {"size", "sha256"}} of the tree as built,
-    `images` sha256 of raw pixels by scenario and sample index, `logs` sha256 of the whole accuracy
-    log and `metrics` the official figure by scenario. `shortened` says why a run is not official.
+    `captions` are by sample index (None: not at hand); `side` is the height and width of images
+    (None: any single size). What follows may be left out, and is then not judged by: `windows`
+    inclusive bounds of clip and fid (None: the closed division's), `image_ids` the samples shown
+    (None: the round's), `scenarios` (None: those required), `files` {path: {"size", "sha256"}} of
+    the tree as built, `images` sha256 of raw pixels by scenario and sample index, `logs` sha256 of
+    the whole accuracy log and `metrics` the official figure by scenario. `shortened` says why a run
+    is not official.
     """
 
     round: str
@@ -57,7 +67,7 @@ class Expected:
     system_type: str
     submitter: str
     system: str
-    captions: Sequence[str]
+    captions: Sequence[str] | None
     side: int | None
     windows: Mapping[str, Sequence[float]] | None = None
     image_ids: Sequence[int] | None = None
@@ -69,10 +79,15 @@ class Expected:
     shortened: Sequence[str] = ()
 
     @property
+    def count(self) -> int:
+        """Samples of the data set."""
+        return OFFICIAL_SAMPLES if self.captions is None else len(self.captions)
+
+    @property
     def ids(self) -> tuple[int, ...]:
         """Samples whose images are shown; those beyond the samples only where none may be."""
         ids = self.image_ids or ROUNDS[self.round].image_ids
-        return tuple(index for index in ids if not self.shortened or index < len(self.captions))
+        return tuple(index for index in ids if not self.shortened or index < self.count)
 
     def required(self) -> tuple[str, ...]:
         """Scenarios that must be there."""
@@ -97,7 +112,18 @@ def check_tree(tree: Path, expected: Expected) -> list[Check]:
     checks += _judge(SYSTEM_RULES, "submission", expected, tree, layout, expected.system_type)
     for scenario in required:
         checks += _scenario(tree, layout, scenario, expected)
-    return checks
+    runs = [run for scenario in required for run in _runs(tree, layout, scenario, expected)]
+    checks += _judge(RUN_RULES, "submission", expected, runs)
+    return [explained(check) for check in checks]
+
+
+def _runs(tree: Path, layout: Layout, scenario: str, expected: Expected) -> Iterator[RunLogs]:
+    """The runs that a scenario of a tree is made of."""
+    results = tree / layout.results(scenario)
+    yield RunLogs(results / RUN, scenario, "performance", expected.round)
+    yield RunLogs(results / "accuracy", scenario, "accuracy", expected.round)
+    for test in AUDITS if expected.division == "closed" else ():
+        yield RunLogs(tree / layout.audit(scenario, test) / RUN, scenario, test, expected.round)
 
 
 def _judge(rules: Sequence[Rule], prefix: str, expected: Expected, *arguments: Any) -> list[Check]:
@@ -108,21 +134,36 @@ def _judge(rules: Sequence[Rule], prefix: str, expected: Expected, *arguments: A
 def _scenario(tree: Path, layout: Layout, scenario: str, expected: Expected) -> list[Check]:
     prefix = f"submission.{scenario}"
     results = tree / layout.results(scenario)
-    performance = RunLogs(results / RUN, scenario, "performance", expected.round)
-    accuracy = RunLogs(results / "accuracy", scenario, "accuracy", expected.round)
+    performance, accuracy, *audits = _runs(tree, layout, scenario, expected)
     digest = (expected.logs or {}).get(scenario)
     windows = expected.windows or {"clip": CLIP_WINDOW, "fid": FID_WINDOW}
-    scores = Accuracy(results / "accuracy", digest, windows, bool(expected.shortened))
     images = (expected.images or {}).get(scenario)
     folder = results / "accuracy" / "images"
     shown = Shown(folder, expected.ids, expected.captions, expected.side, images)
-    measured = (tree / layout.measurements(tree, scenario),)
+    scores = Accuracy(
+        folder=results / "accuracy",
+        digest=digest,
+        windows=windows,
+        logs=accuracy,
+        shown=shown,
+        count=expected.count,
+        shortened=bool(expected.shortened),
+    )
+    measured, source = tree / layout.measurements(tree, scenario), tree / layout.source
     given = (performance, (expected.metrics or {}).get(scenario))
-    checks = judge(MEASUREMENT_RULES, prefix, measured, closed=False, shortened=())
-    short = (expected.shortened, len(expected.captions))
-    checks += log_checks(performance, f"{prefix}.performance", *short)
+    checks = _judge(MEASUREMENT_RULES, prefix, expected, measured, source)
+    short = (expected.shortened, expected.count)
+    checks += _run(performance, f"{prefix}.performance", expected)
     checks += _judge(METRIC_RULES, f"{prefix}.performance", expected, *given)
+    checks += _judge(
+        CONF_RULES,
+        f"{prefix}.performance",
+        expected,
+        performance,
+        tree / layout.documents(scenario),
+    )
     checks += log_checks(accuracy, f"{prefix}.accuracy", *short)
+    checks += _judge(SETTING_RULES, f"{prefix}.accuracy", expected, accuracy)
     checks += _judge(ACCURACY_RULES, f"{prefix}.accuracy", expected, scores)
     if expected.ids:
         checks += _judge(IMAGE_RULES, f"{prefix}.accuracy", expected, shown)
@@ -133,24 +174,34 @@ def _scenario(tree: Path, layout: Layout, scenario: str, expected: Expected) -> 
             )
             for rule in IMAGE_RULES
         ]
-    for test in AUDITS:
-        checks += _audit(tree / layout.audit(scenario, test), test, performance, expected)
+    if not audits:
+        why = "audits are asked for in the closed division only"
+        checks += [
+            Check(f"{prefix}.{test}", f"{test} passes", why, NOT_APPLICABLE, OURS)
+            for test in AUDITS
+        ]
+    for run in audits:
+        checks += _audit(run, performance, scores, expected)
     return checks
 
 
-def _audit(folder: Path, test: str, performance: RunLogs, expected: Expected) -> list[Check]:
-    prefix = f"submission.{performance.scenario}.{test}"
-    if expected.division != "closed":
-        why = "audits are asked for in the closed division only"
-        return [Check(prefix, f"{test} passes", why, NOT_APPLICABLE, OURS)]
-    run = RunLogs(folder / RUN, performance.scenario, test, expected.round)
-    checks = log_checks(run, prefix, expected.shortened, len(expected.captions))
-    rules = TEST01_RULES if test == "TEST01" else AUDIT_RULES
+def _run(run: RunLogs, prefix: str, expected: Expected) -> list[Check]:
+    """The rules on the logs of a run that was timed."""
+    checks = log_checks(run, prefix, expected.shortened, expected.count)
+    return checks + _judge((*SETTING_RULES, *TIMED_RULES, *TIME_RULES), prefix, expected, run)
+
+
+def _audit(run: RunLogs, performance: RunLogs, scores: Accuracy, expected: Expected) -> list[Check]:
+    prefix, folder = f"submission.{run.scenario}.{run.mode}", run.folder.parents[1]
+    checks = _run(run, prefix, expected)
+    checks += _judge(DISTINCT_RULES, prefix, expected, run, performance)
+    rules = TEST01_RULES if run.mode == "TEST01" else AUDIT_RULES
     checks += _judge(rules, prefix, expected, Audit(folder, run, performance))
-    if test == "TEST01":
-        short = bool(expected.shortened)
-        accuracy = Accuracy(folder / "accuracy", None, {}, short)
-        checks += _judge(LOG_RULES, f"{prefix}.accuracy", expected, accuracy)
+    if run.mode == "TEST01":
+        own = replace(
+            scores, folder=folder / "accuracy", digest=None, logs=run, accuracy=scores.folder
+        )
+        checks += _judge(AUDIT_LOG_RULES, f"{prefix}.accuracy", expected, own)
     return checks
 
 
@@ -163,7 +214,25 @@ def _metric(performance: RunLogs, given: float | None) -> Finding:
 
 
 MEASUREMENT_RULES = (
-    Rule("measurements", "the measurement is described", CHECKER, measurement_finding),
+    Rule(
+        "measurements",
+        "the measurement is described",
+        CHECKER,
+        lambda path, _: measurement_finding(path),
+    ),
+    Rule(
+        "measurements.retraining",
+        "the weights are the published ones, not trained again",
+        RULES,
+        lambda path, _: retraining_finding(path),
+        closed=True,
+    ),
+    Rule(
+        "measurements.engine",
+        "the weights' number format is that of the engine",
+        OURS,
+        engine_finding,
+    ),
 )
 METRIC_RULES = (Rule("recorded", "the result is the one that was recorded", OURS, _metric),)
 

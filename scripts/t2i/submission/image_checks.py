@@ -19,6 +19,7 @@ from t2i.submission.findings import Finding, Rule, listed, read_text
 
 LARGEST_SIDE = 4096
 CAPTIONS = "captions.txt"
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Shown:
 
     folder: Path
     ids: Sequence[int]
-    captions: Sequence[str]
+    captions: Sequence[str] | None
     side: int | None
     digests: Mapping[str, str] | None
 
@@ -69,6 +70,30 @@ def _ids(shown: Shown) -> Finding:
 
 def _readable(shown: Shown) -> Finding:
     return listed(shown.broken, f"{len(shown.images)} images")
+
+
+def _ends(shown: Shown) -> Finding:
+    problems = []
+    for index in shown.images:
+        content = (shown.folder / f"{index}.png").read_bytes()
+        rest = len(content) - _length(content)
+        if rest:
+            problems.append(f"{index}.png: {rest} bytes behind the image's end")
+    return _of_images(shown, problems, "none has more than its image")
+
+
+def _length(content: bytes) -> int:
+    """Bytes up to the end of a PNG's last chunk."""
+    place = len(PNG)
+    while place + 8 <= len(content):
+        size, kind = (
+            int.from_bytes(content[place : place + 4], "big"),
+            content[place + 4 : place + 8],
+        )
+        place += 12 + size
+        if kind == b"IEND":
+            return place
+    raise ValueError("a PNG without an end")
 
 
 def _size(shown: Shown) -> Finding:
@@ -122,6 +147,8 @@ def _of_images(shown: Shown, problems: Iterable[str], otherwise: str) -> Finding
 
 
 def _captions(shown: Shown) -> Finding:
+    if shown.captions is None:
+        return Finding("the captions of the data set are not at hand", None)
     lines = read_text(shown.folder / CAPTIONS).removesuffix("\n").split("\n")
     wanted = [f"{index}  {shown.captions[index]}" for index in shown.ids]
     problems = [f"missing: {line!r}" for line in wanted if line not in lines]
@@ -133,6 +160,7 @@ def _captions(shown: Shown) -> Finding:
 IMAGE_RULES = (
     Rule("images.ids", "the images are those of the round, as PNG", CHECKER, _ids),
     Rule("images.readable", "every image is a PNG of three channels that decodes", OURS, _readable),
+    Rule("images.ends", "no image file holds more than its image", OURS, _ends),
     Rule("images.size", "every image has the benchmark's size", RULES, _size),
     Rule("images.constant", "no image is a single colour", OURS, _constant),
     Rule("images.distinct", "no image is there twice", OURS, _distinct),

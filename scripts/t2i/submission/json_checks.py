@@ -6,18 +6,21 @@ checker (mlcommons/inference at b66003e1).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from t2i.compliance import CHECKER, OURS
 from t2i.files import read_json
-from t2i.submission.findings import Finding, Rule, listed
+from t2i.submission.findings import Finding, Rule, listed, read_text
 from t2i.submission.layout import Layout
 from t2i.submission.system import COUNTS, FIELDS, NOT_EMPTY
 
 STATUSES = ("available", "preview", "rdi")
 TYPES = ("edge", "datacenter", "datacenter,edge", "edge,datacenter")
+DEVICES = re.compile(r"(\d+) worker\(s\) on (.+?)\.$", re.M)  # of a scenario's page
+DTYPE = re.compile(r"\bdtype (\w+)")  # of the code folder's page
 MEASUREMENT = (
     "input_data_types",
     "retraining",
@@ -106,6 +109,28 @@ def _network(tree: Path, layout: Layout, system_type: str) -> Finding:
     return listed(problems, "no network submission")
 
 
+def _agree(tree: Path, layout: Layout, system_type: str) -> Finding:
+    """Whether the description contradicts itself, or the pages that tell of the devices."""
+    description = _system(tree, layout)
+    problems = []
+    none = str(description.get("accelerators_per_node")) == "0"
+    model = str(description.get("accelerator_model_name", ""))
+    if none != (model.strip().upper() == "N/A"):
+        problems.append(
+            f"accelerators_per_node is {description.get('accelerators_per_node')!r}, "
+            f"accelerator_model_name {model!r}"
+        )
+    host = str(description.get("host_processor_model_name", ""))
+    for page in sorted((tree / layout.documents_root).glob("*/README.md")):
+        for number, device in DEVICES.findall(read_text(page)):
+            if device not in (*model.split(", "), *host.split(", ")):
+                problems.append(
+                    f"{page.parent.name}/README.md: {number} worker(s) on {device}, "
+                    "which is neither the accelerator nor the host's processor"
+                )
+    return listed(problems, "one system is described")
+
+
 SYSTEM_RULES = (
     Rule("system.fields", "the system description has every field", CHECKER, _fields),
     Rule("system.filled", "no field that asks for an answer is empty", CHECKER, _filled),
@@ -114,8 +139,31 @@ SYSTEM_RULES = (
     Rule("system.submitter", "the submitter is that of the folder", CHECKER, _submitter),
     Rule("system.category", "the system type is the one submitted for", CHECKER, _category),
     Rule("system.status", "the status is one that MLPerf knows", CHECKER, _status),
+    Rule("system.agree", "the description contradicts neither itself nor the pages", OURS, _agree),
     Rule("system.network", "the system is not described as a network's", CHECKER, _network),
 )
+
+
+def retraining_finding(path: Path) -> Finding:
+    """Whether the weights were left as they were, as the closed division asks for."""
+    found = _object(path).get("retraining")
+    return listed([] if str(found).strip().lower() == "no" else [f"retraining: {found!r}"], found)
+
+
+def engine_finding(path: Path, source: Path) -> Finding:
+    """Whether the weights' number format is the one that the code folder's page names."""
+    names = set(re.findall(r"\w+", str(_object(path).get("weight_data_types")).lower()))
+    told = {
+        name
+        for page in sorted(source.glob("*/README.md"))
+        for name in DTYPE.findall(read_text(page))
+    }
+    if not told:
+        return Finding("the code folder names no number format", None)
+    problems = [
+        f"weight_data_types: {', '.join(sorted(names))}; the engine's are {', '.join(sorted(told))}"
+    ]
+    return listed([] if names & told else problems, ", ".join(sorted(told)))
 
 
 def measurement_finding(path: Path) -> Finding:

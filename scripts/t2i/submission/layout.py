@@ -63,7 +63,12 @@ class Layout:
 
     def documents(self, scenario: str) -> PurePosixPath:
         """user.conf, README.md and the description of the measurement lie here."""
-        return self._of("results" if self.nested else "measurements") / scenario
+        return self.documents_root / scenario
+
+    @property
+    def documents_root(self) -> PurePosixPath:
+        """The folder of all scenarios' documents."""
+        return self._of("results" if self.nested else "measurements")
 
     def measurements(self, tree: Path, scenario: str) -> PurePosixPath:
         """The description of the measurement; before v6.0 it may have parts of a name after the

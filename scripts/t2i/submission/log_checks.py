@@ -17,9 +17,11 @@ from typing import Any
 from t2i.compliance import CHECKER, FAIL, OURS, Check
 from t2i.loadgen import logs
 from t2i.loadgen.checks import run_checks
+from t2i.loadgen.judgements import Test
 from t2i.loadgen.rounds import (
     OFFICIAL_SAMPLES,
     OFFICIAL_SECONDS,
+    ROUNDS,
     SCENARIOS,
     SERVER_LATENCY_SECONDS,
 )
@@ -89,6 +91,12 @@ class RunLogs:
         }
         names = {"scenario": self.scenario, "mode": self.mode, "round": self.round}
         return {**names, "settings": settings}
+
+
+def judged_test(run: RunLogs) -> Test:
+    """A run as the judgements of `t2i.loadgen` take it."""
+    record = run.declared(False, 0)
+    return Test(run.scenario, run.mode, run.summary, run.detail, record, ROUNDS[run.round])
 
 
 def log_checks(run: RunLogs, prefix: str, shortened: Sequence[str], count: int) -> list[Check]:

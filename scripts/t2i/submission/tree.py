@@ -6,10 +6,8 @@ Where each file goes is for `t2i.submission.layout` to say, where it comes from 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -84,7 +82,8 @@ def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, d
     written = _written(request, records)
     with publish_folder(folder) as part:
         for name, source in sources.items():
-            _place(source, part / name)
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, part / name)  # a second name would change with the original
         for name, text in written.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_text(text, encoding="utf-8")
@@ -193,12 +192,3 @@ def _written(request: TreeRequest, records: dict[str, dict[str, Any]]) -> dict[P
 
 def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
-
-
-def _place(source: Path, target: Path) -> None:
-    """Give a file a second name where the file system can, else copy it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(OSError):
-        os.link(source.resolve(), target)
-        return
-    shutil.copyfile(source, target)

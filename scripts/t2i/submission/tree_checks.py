@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +15,22 @@ from t2i.files import sha256_file
 from t2i.loadgen.rounds import AUDITS, ROUNDS
 from t2i.submission.findings import Finding, Rule, listed
 from t2i.submission.layout import Layout, files_of
+
+LARGEST = 50_000_000  # bytes, from which on the repositories of results warn of a file
+SECRETS = {
+    "a private key": re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+    "a token of Hugging Face": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),
+    "a token of GitHub": re.compile(
+        r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{50,})"
+    ),
+    "a key of AWS": re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
+    "a password in an address": re.compile(r"\w+://[^/\s:@]+:[^/\s@]+@"),
+}
+PLACE = re.compile(
+    r"(?<![\w.])/(?:home|root|Users|tmp|mnt|scratch|data|work|opt|var|srv)/[^\s'\"`]*"
+    r"|(?:https?|ftp|file)://(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.)[^\s'\"`]*"
+    r"|file:///[^\s'\"`]*"
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,11 @@ class TreeFiles:
             if self.layout.division == "closed":
                 for test in AUDITS:
                     yield from self.layout.required_of(scenario, test)
+
+    def descriptions(self) -> set[PurePosixPath]:
+        """The files in JSON that describe the system and its measurements."""
+        measured = (self.layout.measurements(self.tree, name) for name in self.scenarios)
+        return {self.layout.description, *measured}
 
     def allowed(self) -> Iterator[PurePosixPath]:
         """Other files that may be there."""
@@ -80,16 +103,75 @@ def _empty(files: TreeFiles) -> Finding:
 
 
 def _says_something(path: Path) -> bool:
-    if path.is_symlink():
-        return True
+    if path.is_symlink() or not path.is_file():
+        return True  # which is judged as a link
     with path.open("rb") as handle:
         return bool(handle.read(4096).strip())
 
 
 def _links(files: TreeFiles) -> Finding:
-    paths = sorted(files.tree.rglob("*"))
-    problems = (str(p.relative_to(files.tree)) for p in paths if p.is_symlink())
+    problems = []
+    for path in sorted(files.tree.rglob("*")):
+        facts, name = path.lstat(), path.relative_to(files.tree)
+        if stat.S_ISLNK(facts.st_mode):
+            problems.append(f"{name}: a link")
+        elif stat.S_ISREG(facts.st_mode) and facts.st_nlink > 1:
+            problems.append(f"{name}: has {facts.st_nlink} names; an edit elsewhere changes it")
+        elif not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+            problems.append(f"{name}: neither a file nor a folder")
     return listed(problems, "none")
+
+
+def _folders(files: TreeFiles) -> Finding:
+    folders = (path for path in sorted(files.tree.rglob("*")) if path.is_dir())
+    empty = (f"{p.relative_to(files.tree)}/" for p in folders if not any(p.iterdir()))
+    return listed(empty, "none")
+
+
+def _sizes(files: TreeFiles) -> Finding:
+    sizes = ((path, (files.tree / path).lstat().st_size) for path in files.there)
+    problems = (f"{path}: {size} bytes" for path, size in sizes if size > LARGEST)
+    return listed(problems, f"at most {LARGEST} bytes each")
+
+
+def _texts(files: TreeFiles) -> Iterator[tuple[PurePosixPath, str]]:
+    """The files that a submitter writes, as texts; logs and images are LoadGen's and the model's.
+
+    Raises ValueError for one that is no text.
+    """
+    written = [".py", ".md", ".yaml", ".yml", ".conf", ".sh", ".toml", ".cfg", ".adoc"]
+    for path in files.there:
+        own = path.is_relative_to(files.layout.source)
+        if not own and path.suffix not in written and path not in files.descriptions():
+            continue
+        if not (files.tree / path).is_file() or (files.tree / path).stat().st_size > LARGEST:
+            continue
+        try:
+            text = (files.tree / path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: is no UTF-8 text") from error
+        if "\0" in text:
+            raise ValueError(f"{path}: is no text, it holds zero bytes")
+        yield path, text
+
+
+def _secrets(files: TreeFiles) -> Finding:
+    found = (
+        f"{path}: {what}"
+        for path, text in _texts(files)
+        for what, pattern in SECRETS.items()
+        if pattern.search(text)
+    )
+    return listed(found, "none")
+
+
+def _places(files: TreeFiles) -> Finding:
+    found = (
+        f"{path}: {match[0][:60]!r}"
+        for path, text in _texts(files)
+        if (match := PLACE.search(text))
+    )
+    return listed(found, "none")
 
 
 def _source(files: TreeFiles) -> Finding:
@@ -131,7 +213,11 @@ TREE_RULES = (
     Rule("files.missing", "no required file is missing", CHECKER, _missing),
     Rule("files.unknown", "no file is there that has no place in a submission", RULES, _unknown),
     Rule("files.empty", "no file is empty or blank", CHECKER, _empty),
-    Rule("files.links", "nothing is a link to elsewhere", OURS, _links),
+    Rule("files.links", "nothing is a link, and no file has a second name", OURS, _links),
+    Rule("files.folders", "no folder is empty", OURS, _folders),
+    Rule("files.size", f"no file is larger than {LARGEST} bytes", OURS, _sizes),
+    Rule("files.secrets", "what the submitter writes is text, without keys", OURS, _secrets),
+    Rule("files.places", "no path or address of a machine stands in the tree", OURS, _places),
     Rule("files.unchanged", "no file has changed since the tree was built", OURS, _unchanged),
     Rule("source", "there is source code where the round wants it", CHECKER, _source),
 )
