@@ -396,3 +396,5 @@ if workflow.exec_mode == ExecMode.DEFAULT:
         print("removed the lock of a run that was killed", file=sys.stderr)
     for problem in settings.set_aside_damaged_shards(RUN, VARIANTS, SHARDS):
         print(f"set aside, to be made anew: {problem}", file=sys.stderr)
+    for problem in settings.set_aside_edited_trees(RUN, VARIANTS):
+        print(f"set aside, to be built anew: {problem}", file=sys.stderr)

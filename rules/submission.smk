@@ -91,3 +91,24 @@ rule check_submission:
         code=code("check_submission"),
     script:
         "../scripts/check_submission.py"
+
+
+# Without an output: whoever asks for it has everything read anew.
+rule check_tree:
+    """Check any submission tree (`--config tree=PATH`) by our own rules, beside its run if known."""
+    log:
+        "logs/check_tree.log",
+    localrule: True
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        tool=Path(workflow.basedir, "tools/check_tree.py"),
+        tree=tree_to_check,
+        captions=captions_at_hand,
+    shell:
+        "python {params.tool:q} {params.tree:q} {params.captions:q} 2>&1 | tee {log:q}"

@@ -6,7 +6,8 @@ import yaml
 
 from t2i.files import read_json, write_json
 from t2i.logs import job_log
-from t2i.submission.tree import TreeRequest, build_tree
+from t2i.submission.texts import portable, portable_command
+from t2i.submission.tree import TreeRequest, build_tree, request_record
 
 with job_log(snakemake.log[0]):
     params, inputs = snakemake.params, snakemake.input
@@ -26,10 +27,12 @@ with job_log(snakemake.log[0]):
         audits=tuple(params.audits),
         commit=provenance["git"]["commit"],
         dirty=provenance["git"]["dirty"],
-        command=provenance["command"],
-        config=yaml.safe_dump(provenance["config"], sort_keys=False),
+        command=portable_command(provenance["command"]),
+        config=yaml.safe_dump(portable(provenance["config"]), sort_keys=False),
+        source=Path(snakemake.scriptdir).parent,
     )
     variant = Path(inputs.engine).parents[1]
     files = build_tree(variant / "submission", variant / "loadgen", request)
-    write_json(Path(snakemake.output.files), files)
+    built = {"schema": 1, "request": request_record(request), "files": files}
+    write_json(Path(snakemake.output.files), built)
     print(f"{len(files)} files")

@@ -12,12 +12,14 @@ from t2i.logs import job_log
 from t2i.submission import official
 from t2i.submission.checkout import NO_CHECKOUT, open_checkout
 from t2i.submission.checks import Expected, check_tree, submission_result
+from t2i.submission.run_checks import run_checks
 
 with job_log(snakemake.log[0]) as terminal:
     params, inputs = snakemake.params, snakemake.input
     submission, tree = params.submission, Path(inputs.files).with_name("submission")
     scores = [read_json(Path(path, "accuracy.json")) for path in inputs.scores]
     verdicts = [read_json(Path(path)) for path in inputs.verdicts]
+    built = read_json(Path(inputs.files))
     captions, windows = read_captions(Path(inputs.captions)), params.windows
     expected = Expected(
         round=params.round,
@@ -29,7 +31,7 @@ with job_log(snakemake.log[0]) as terminal:
         side=CLOSED_SIDE if params.division == "closed" else None,
         windows={key: tuple(windows[key]) for key in ("fid", "clip")} if windows else None,
         image_ids=image_ids(params.round, read_sample_ids(Path(inputs.sample_ids))),
-        files=read_json(Path(inputs.files)),
+        files=built["files"],
         images={score["scenario"]: score["compliance_images"] for score in scores},
         logs={score["scenario"]: score["log"]["sha256"] for score in scores},
         metrics={
@@ -37,7 +39,8 @@ with job_log(snakemake.log[0]) as terminal:
         },
         shortened=tuple(shortened(params.settings["time"], params.settings["count"])),
     )
-    checks = check_tree(tree, expected)
+    loadgen = Path(inputs.files).with_name("loadgen")
+    checks = [*check_tree(tree, expected), *run_checks(tree, loadgen, built)]
     if params.checkout is None:
         verdict = official.not_run(NO_CHECKOUT, params.round)
     else:

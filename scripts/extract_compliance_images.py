@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from t2i.archive import encode_png, read_shard
-from t2i.captions import read_captions, read_sample_ids
+from t2i.captions import read_captions, read_sample_ids, shown_line
 from t2i.files import publish_folder
 from t2i.loadgen.rounds import image_ids
 from t2i.logs import job_log
@@ -18,6 +18,6 @@ with job_log(snakemake.log[0]):
             for sample, pixels in read_shard(Path(tar), Path(manifest), wanted):
                 found.add(sample.index)
                 (folder / f"{sample.index}.png").write_bytes(encode_png(pixels))
-        lines = [f"{index}  {captions[index].caption}\n" for index in wanted if index in found]
+        lines = [shown_line(index, captions[index].caption) for index in wanted if index in found]
         (folder / "captions.txt").write_text("".join(lines), encoding="utf-8")
     print(f"{len(found)} of {len(wanted)} compliance images")

@@ -32,7 +32,9 @@ from loadgen_logs import (
     set_summary,
     write_detail,
 )
+from t2i.files import file_table
 from t2i.loadgen import logs
+from t2i.loadgen.accuracy import accuracy_text
 from t2i.loadgen.audit_images import expected_images
 from t2i.loadgen.rounds import (
     AUDITS,
@@ -102,11 +104,12 @@ def write_run(
         queries = {"Offline": 1, "MultiStream": -(-count // IN_MULTISTREAM_QUERY)}
         np.save(folder / "latencies.npy", np.full(queries.get(scenario, count), 1 / rate))
     content = _record(scenario, mode, round_name, count, seconds, rate, side, variant, run)
-    write_json(folder / "run.json", content | (record or {}))
     for key, value in (detail or {}).items():
         set_detail(folder / DETAIL, key, value)
     for label, text in (summary or {}).items():
         set_summary(folder / SUMMARY, label, text)
+    files = {"files": file_table(folder)}
+    write_json(folder / "run.json", content | files | (record or {}))
     return folder
 
 
@@ -266,8 +269,7 @@ def write_scores(
     lines = "".join(f"{index}  {captions(count)[index]}\n" for index in ids)
     (folder / "images" / "captions.txt").write_text(lines)
     digest = truncate(accuracy / LOG, folder / LOG)
-    result = f"Accuracy Results: {{'FID_SCORE': '{fid!r}', 'CLIP_SCORE': '{clip!r}'}}\n"
-    (folder / "accuracy.txt").write_text(f"{result}\nhash={digest}\n")
+    (folder / "accuracy.txt").write_text(accuracy_text(fid, clip, digest))
     write_json(
         folder / "accuracy.json",
         {
@@ -349,6 +351,7 @@ def write_audit(folder: Path, test: str, scenario: str, runs: Path) -> Path:
                 "verdict": "not applicable",
             },
             "verdict": "pass",
+            "files": file_table(folder),
         },
     )
     return folder

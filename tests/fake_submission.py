@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fake_loadgen import SIDE, captions, write_variant
+from fake_loadgen import SIDE, captions, write_json, write_variant
 from fake_system import SUBMISSION
 from t2i.loadgen.rounds import AUDITS, required_scenarios
 from t2i.submission.checks import Expected
 from t2i.submission.system import FIELDS, GIVEN_ELSEWHERE
-from t2i.submission.tree import TreeRequest, build_tree
+from t2i.submission.tree import TreeRequest, build_tree, request_record
 
 IN_WORDS = {name: "said in words" for name in FIELDS if name not in GIVEN_ELSEWHERE} | {
     "number_of_nodes": 1,
@@ -41,6 +41,7 @@ def tree_request(
         dirty=False,
         command="snakemake --configfile config/mlperf.yaml --cores all",
         config="run: mlperf\n",
+        source=Path(__file__).parents[1],
     )
     return replace(request, **changes)
 
@@ -56,7 +57,9 @@ def build_submission(
     submission = {**SUBMISSION, "system_type": system_type, "description": IN_WORDS}
     request = tree_request(round_name, division, system_type, submission=submission)
     write_variant(root / "loadgen", request.scenarios, round_name, **settings)
-    build_tree(root / "tree", root / "loadgen", request)
+    files = build_tree(root / "tree", root / "loadgen", request)
+    built = {"schema": 1, "request": request_record(request), "files": files}
+    write_json(root / "submission_files.json", built)
     scores = {
         scenario: json.loads((root / "loadgen" / scenario / "scores/accuracy.json").read_text())
         for scenario in request.scenarios

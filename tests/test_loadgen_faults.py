@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,9 @@ import pytest
 from loadgen_runs import stand_in_test, write_stand_in
 from micro_model import SETTINGS, MicroModel
 from t2i.engine import Variant, build_engine
-from t2i.loadgen.run import TestRequest
+from t2i.files import file_table, read_json
+from t2i.loadgen.children import LoadGenError
+from t2i.loadgen.run import TestRequest, _check_room, _check_whole, run_test
 from t2i.prompt_tokens import write_tokens
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -52,12 +54,16 @@ def early(pipeline):
 class Job:
     """A LoadGen test in a process of its own, as a rule runs it."""
 
-    def __init__(self, request: TestRequest, folder: Path) -> None:
+    def __init__(self, request: TestRequest, folder: Path, before: Sequence[str] = ()) -> None:
+        """`before` are words before the command."""
         self.log, self.folder = folder / "job.log", folder / "published" / "run"
         self.marks = [str(request.engine.resolve()), str(self.folder.parent.resolve())]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", JOB, self.log, pickle.dumps(request).hex(), self.folder],
+            [
+                *before,
+                *(sys.executable, "-c", JOB, self.log, pickle.dumps(request).hex(), self.folder),
+            ],
             env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
             stderr=subprocess.PIPE,
             text=True,
@@ -220,3 +226,84 @@ def test_a_killed_job_takes_all_with_it(slow: TestRequest, tmp_path: Path) -> No
         time.sleep(0.05)
     assert not left
     assert not job.folder.exists()
+
+
+def test_a_stopped_loadgen(slow: TestRequest, tmp_path: Path) -> None:
+    """LoadGen's own process says nothing any more, and its workers have nothing to do."""
+    job = Job(replace(slow, stall=3.0), tmp_path)
+    job.wait_for_loadgen()
+    (loadgen,) = job.processes("-m\0t2i.loadgen.run")
+    os.kill(loadgen, signal.SIGSTOP)
+    job.check_failure(
+        f"LoadGen's process (process {loadgen}) has stalled: no answer for 3 s",
+        since=time.monotonic(),
+    )
+
+
+def test_a_terminated_job_says_so(slow: TestRequest, tmp_path: Path) -> None:
+    job = Job(slow, tmp_path)
+    job.wait_for_loadgen()
+    job.process.terminate()
+    job.process.communicate(timeout=SECONDS)
+    assert job.process.returncode == 1
+    assert "ended by SIGTERM" in job.log.read_text()
+    job.check_nothing_is_left()
+
+
+def test_the_stall_follows_from_the_measured_time_of_a_batch(tmp_path: Path) -> None:
+    request = replace(stand_in_test(tmp_path), stall=None)
+    run_test(request, tmp_path / "published" / "run")
+    facts = read_json(tmp_path / "published" / "run" / "run.json")
+    batch = facts["settings"]["max_batchsize"] / facts["measured"]["images_per_second"]
+    assert facts["settings"]["stall"] == pytest.approx(30 + batch)
+
+
+def test_digests_of_all_files_are_taken_when_a_test_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "published" / "run"
+    run_test(stand_in_test(tmp_path), folder)
+    found = file_table(folder)
+    del found["run.json"]
+    assert read_json(folder / "run.json")["files"] == found
+    assert {"mlperf_log_detail.txt", "mlperf_log_accuracy.json", "user.conf"} <= found.keys()
+
+
+def test_a_limit_of_files_that_is_too_low_for_the_log(tmp_path: Path) -> None:
+    request = stand_in_test(tmp_path)
+    engine = write_stand_in(tmp_path / "large", 512, 1000.0)
+    limited = ("bash", "-c", 'ulimit -f 8000 && exec "$@"', "bash")
+    job = Job(replace(request, engine=engine, mode="accuracy"), tmp_path, limited)
+    job.check_failure("the accuracy log needs", "ulimit -f")
+
+
+def test_a_disk_that_is_too_small_for_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = replace(stand_in_test(tmp_path), mode="accuracy", count=5000)
+    monkeypatch.setattr("t2i.disk.free_bytes", lambda _: 10**9)
+    with pytest.raises(LoadGenError, match=r"LoadGen's logs needs 31\.5 GB, but .* has only 1"):
+        _check_room(tmp_path / "part", request, 1024)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 2 * 3 * 16 * 16 * 7 + 100])
+def test_a_cut_accuracy_log_is_no_log(tmp_path: Path, kept: int) -> None:
+    request = replace(stand_in_test(tmp_path), mode="accuracy")
+    folder = tmp_path / "published" / "run"
+    run_test(request, folder)
+    log = folder / "mlperf_log_accuracy.json"
+    _check_whole(log, request, (16, 16))
+    log.write_bytes(log.read_bytes()[:kept])
+    with pytest.raises(LoadGenError, match="full"):
+        _check_whole(log, request, (16, 16))
+
+
+def test_remains_of_a_killed_job_are_removed(slow: TestRequest, tmp_path: Path) -> None:
+    job = Job(slow, tmp_path)
+    job.wait_for_loadgen()
+    job.process.kill()
+    job.process.communicate()
+    time.sleep(1)
+    assert list(job.folder.parent.glob(".run.*.part"))
+    (tmp_path / "again").mkdir()
+    run_test(stand_in_test(tmp_path / "again"), job.folder)
+    assert not list(job.folder.parent.glob(".run.*"))
+    assert job.folder.is_dir()

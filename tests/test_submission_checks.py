@@ -12,11 +12,11 @@ from fake_loadgen import DETAIL, SUMMARY, set_detail, set_summary
 from fake_submission import build_submission
 from t2i.compliance import FAIL, NOT_APPLICABLE, PASS
 from t2i.config import CLOSED_WINDOWS
+from t2i.files import file_table
 from t2i.submission import json_checks
 from t2i.submission.accuracy_checks import hash_in, scores_in
 from t2i.submission.checks import check_tree, submission_result
 from t2i.submission.findings import Finding, Rule, at_least, judge, number, within
-from t2i.submission.layout import tree_files
 from t2i.submission.log_checks import RunLogs, log_checks
 from t2i.submission.official import not_run
 from t2i.submission.system import FIELDS, NOT_EMPTY
@@ -89,7 +89,7 @@ def test_links_are_refused(good, tree):
 
 
 def test_recorded_digests_notice_any_change(good, tree):
-    expected = replace(good[1], files=tree_files(good[0]))
+    expected = replace(good[1], files=file_table(good[0]))
     assert not failed(tree, expected)
     (tree / OFFLINE / "README.md").write_text("other words")
     assert failed(tree, expected) == {"submission.files.unchanged"}
@@ -237,7 +237,7 @@ def test_submission_json(good):
     result = submission_result(tree, expected, checks, not_run("no checkout", "v6.1"))
     json.dumps(result, allow_nan=False)
     assert result["verdict"] == PASS
-    assert result["files"] == tree_files(tree)
+    assert result["files"] == file_table(tree)
     assert "was not run: no checkout" in result["summary"]
     assert result["checks"][-1]["id"] == "submission.official"
     worse = [replace(checks[0], verdict=FAIL), *checks[1:]]

@@ -8,9 +8,14 @@ from fake_loadgen import SIDE, image_of, set_detail, set_summary
 from fake_submission import build_submission
 from forgeries import FORGERIES
 from t2i.compliance import FAIL
+from t2i.files import read_json
 from t2i.loadgen.accuracy_log import check_log
+from t2i.loadgen.rules import RULES
 from t2i.submission.checks import Expected, check_tree
+from t2i.submission.mending import LOADGEN_RULES, advice
 from t2i.submission.official import run_checker
+from t2i.submission.run_checks import run_checks
+from t2i.submission.tree import build_tree, recorded_request
 from tampering import CASES as CHANGES
 from tampering import Case
 
@@ -49,6 +54,71 @@ def test_cases_are_many_and_named_once():
 def test_tampering_is_noticed(case: Case, good, tree):
     case.change(tree)
     assert case.check in failed(tree, good[1])
+
+
+def beside_run(root: Path, tree: Path) -> set[str]:
+    """What fails of a tree beside the run in the folder `root`."""
+    built = read_json(root / "submission_files.json")
+    checks = run_checks(tree, root / "loadgen", built)
+    return {check.id for check in checks if check.verdict == FAIL}
+
+
+def test_good_tree_passes_beside_its_run(good):
+    assert not beside_run(good[0], good[0] / "tree")
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_no_tampering_passes_beside_the_run(case: Case, good, tree):
+    case.change(tree)
+    assert "submission.run.files" in beside_run(good[0], tree)
+
+
+@pytest.fixture
+def run(good, tmp_path) -> Path:
+    """A copy of the run and its tree."""
+    return shutil.copytree(good[0], tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("path", "check"),
+    [
+        ("Offline/performance/mlperf_log_detail.txt", "originals"),
+        ("SingleStream/TEST01/mlperf_log_summary.txt", "originals"),
+        ("Offline/performance/user.conf", "originals"),
+        ("Offline/accuracy/mlperf_log_accuracy.json", "originals"),
+        ("Offline/scores/accuracy.txt", "scores"),
+        ("Offline/scores/mlperf_log_accuracy.json", "scores"),
+        ("Offline/audits/TEST01/verify_accuracy.txt", "audits"),
+        ("Offline/audits/TEST04/verify_performance.txt", "audits"),
+    ],
+)
+def test_a_run_that_was_edited_with_its_tree(run, path, check):
+    """The tree is built anew of an edited run, so that both agree."""
+    edited = run / "loadgen" / path
+    edited.write_text(edited.read_text().replace("1", "2", 1) + "\n")
+    request = recorded_request(read_json(run / "submission_files.json")["request"])
+    files = build_tree(run / "tree", run / "loadgen", request)
+    built = {**read_json(run / "submission_files.json"), "files": files}
+    checks = run_checks(run / "tree", run / "loadgen", built)
+    assert f"submission.run.{check}" in {c.id for c in checks if c.verdict == FAIL}
+
+
+def test_each_finding_says_why_and_what_to_do(good, tree):
+    (tree / "closed/acme/results/my-box/stable-diffusion-xl/Offline/user.conf").write_text("a\n")
+    name = "submission.Offline.performance.conf"
+    (finding,) = [check for check in check_tree(tree, good[1]) if check.id == name]
+    assert finding.why and finding.mend and "user.conf" in finding.value
+
+
+def test_every_rule_has_a_reason_and_a_mend(good, older):
+    for root, expected in (good, older):
+        checks = check_tree(root / "tree", expected)
+        checks += run_checks(
+            root / "tree", root / "loadgen", read_json(root / "submission_files.json")
+        )
+        without = {c.id for c in checks if advice(c.id) == LOADGEN_RULES}
+        known = tuple(f".{rule.what}" for rule in RULES)
+        assert {name for name in without if not name.endswith(known)} == set()
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import yaml
 
 PROJECT = Path(__file__).parents[1]
 PARTS = (
-    *("config", "containers", "envs", "models", "profiles", "rules", "scripts"),
-    *("Snakefile", "slurm"),
+    *("config", "containers", "envs", "models", "profiles", "rules", "scripts", "tools"),
+    *("Snakefile", "slurm", "LICENSE"),
 )
 CONFIGS = PROJECT / "tests/configs"
 TINY = CONFIGS / "tiny.yaml"

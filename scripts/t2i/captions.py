@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from dataclasses import astuple, dataclass, fields
 from operator import itemgetter
@@ -18,6 +19,7 @@ from t2i.files import sha256_bytes
 
 SEED = 2023
 DATASET_SIZE = 5000
+QUOTED = re.compile(r'[\t\n\r"]')
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,22 @@ def read_captions(path: Path) -> list[Caption]:
 
 
 def format_captions(captions: list[Caption]) -> str:
-    """The text of a captions.tsv."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-    writer.writerow(COLUMNS)
-    writer.writerows(astuple(caption) for caption in captions)
-    return buffer.getvalue()
+    """The text of a captions.tsv, which `read_captions` reads as it was.
+
+    Python's own writer leaves a carriage return without quotes, at which its reader ends the row.
+    """
+    rows = [COLUMNS, *(astuple(caption) for caption in captions)]
+    return "".join("\t".join(map(_field, row)) + "\n" for row in rows)
+
+
+def _field(value: object) -> str:
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if QUOTED.search(text) else text
+
+
+def shown_line(index: int, caption: str) -> str:
+    """A line of captions.txt, beside the images of a submission; its end is the only line break."""
+    return f"{index}  {' '.join(caption.splitlines())}\n"
 
 
 def verify_captions(text: str, digest: str) -> None:

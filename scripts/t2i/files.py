@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 CHUNK = 1 << 20
@@ -72,6 +73,22 @@ def settle(part: Path, path: Path) -> None:
     _sync(path.parent)
 
 
+def _clear_remains(path: Path) -> None:
+    """Remove what processes that were killed have left of `path`, which may be many gigabytes.
+
+    One process at a time makes a file; one that runs on this host may be this one's other thread.
+    """
+    for remains in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        number, _, kind = remains.name.removeprefix(f".{path.name}.").rpartition(".")
+        ended = number.isdecimal() and not Path("/proc", number).exists()
+        if not ended or kind not in ("part", "old"):
+            continue
+        if remains.is_dir() and not remains.is_symlink():
+            shutil.rmtree(remains, ignore_errors=True)
+        else:
+            remains.unlink(missing_ok=True)
+
+
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; what is written there becomes `path` on success.
@@ -81,6 +98,7 @@ def publish(path: Path) -> Iterator[Path]:
     temporary file is removed and `path` is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_remains(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
@@ -99,6 +117,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    _clear_remains(path)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
@@ -112,6 +131,21 @@ def publish_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def files_of(folder: Path) -> list[PurePosixPath]:
+    """All below a folder that is no folder, relative to it, in order."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(PurePosixPath(path.relative_to(folder).as_posix()) for path in found)
+
+
+def file_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size in bytes and sha256 of every plain file below a folder, by path relative to it."""
+    return {
+        str(path): {"size": (folder / path).stat().st_size, "sha256": sha256_file(folder / path)}
+        for path in files_of(folder)
+        if (folder / path).is_file() and not (folder / path).is_symlink()
+    }
 
 
 def write_text(path: Path, text: str) -> None:

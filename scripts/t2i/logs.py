@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,14 @@ from pathlib import Path
 from typing import TextIO
 
 from t2i.lifetime import die_with_scheduler
+
+
+def _terminated(number: int, _: object) -> None:
+    """A signal's reason in the log, in place of an end without a word."""
+    raise SystemExit(
+        f"ended by {signal.Signals(number).name}: by a person, by Snakemake, or by a cluster's "
+        "scheduler at the job's limit of time or memory"
+    )
 
 
 @contextmanager
@@ -24,6 +34,8 @@ def job_log(path: str) -> Iterator[TextIO]:
     message to the original stderr.
     """
     die_with_scheduler()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -19,7 +19,7 @@ NETWORK_SOURCES = {
     "inception-2015-12-05": "inception-2015-12-05/pt_inception-2015-12-05-6726825d.pth",
     "clip-vit-b-32": "clip-vit-b-32/ViT-B-32.pt",
 }
-LOADGEN_KEYS = ("time", "samples_per_query", "max_latency", "batch_wait", "stall")
+LOADGEN_KEYS = ("time", "samples_per_query", "max_latency", "batch_wait")
 VERIFIED = Path(".snakemake/t2i-verified.json")
 
 
@@ -88,6 +88,7 @@ def loadgen_settings(config: Config, name: str) -> dict[str, Any]:
         **{key: loadgen.get(key) for key in measured},
         **{key: loadgen[key] for key in LOADGEN_KEYS},
         "workers": workers,
+        "stall": loadgen.get("stall"),
         "given": [key for key in measured if key in loadgen],
     }
 
@@ -170,6 +171,20 @@ def local_gpus() -> int:
     """Number of GPUs of this host as its driver lists them, at least 1."""
     folder = Path("/proc/driver/nvidia/gpus")
     return max(1, len(list(folder.iterdir()))) if folder.is_dir() else 1
+
+
+def set_aside_edited_trees(run: str, variants: list[str]) -> list[str]:
+    """Rename the submission trees of a run that are not as they were built; what was changed.
+
+    Nothing is touched while another run holds Snakemake's lock.
+    """
+    from t2i.submission.tree import set_aside_edited
+
+    folders = [Path("results", run, variant) for variant in variants]
+    if not any((folder / "submission").is_dir() for folder in folders) or is_locked():
+        return []
+    problems = map(set_aside_edited, folders)
+    return [problem for problem in problems if problem]
 
 
 def set_aside_damaged_shards(run: str, variants: list[str], shards: list[str]) -> list[str]:

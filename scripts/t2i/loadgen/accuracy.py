@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from t2i.archive import Sample, encode_png
+from t2i.captions import shown_line
 from t2i.features import NAMES, Features, gather
 from t2i.files import write_json, write_text
 from t2i.loadgen.accuracy_log import AccuracyLog, Entry, hash_line, truncate
@@ -93,7 +94,7 @@ def score_log(
         parts.append(score_shard(samples, pixels, captions, inception, clip, batch_size))
     if known is not None and reused:
         parts.append(Features(**{name: getattr(known, name)[reused] for name in NAMES}))
-    lines = [f"{index}  {captions[index]}\n" for index in ids if index in shown]
+    lines = [shown_line(index, captions[index]) for index in ids if index in shown]
     write_text(images / "captions.txt", "".join(lines))
     return ScoredLog(
         gather(parts, count),

@@ -20,7 +20,7 @@ from t2i.compliance import (
     check_records,
     verdict,
 )
-from t2i.files import publish_folder, write_json, write_text
+from t2i.files import file_table, publish_folder, write_json, write_text
 from t2i.loadgen.accuracy_log import hash_line, truncate
 from t2i.loadgen.audit_images import compare_images, image_checks, sampling_checks
 from t2i.loadgen.logs import DETAIL_NAME, Detail, metric, read_detail
@@ -273,6 +273,7 @@ def _write_audit(
         "checks": check_records(checks),
         "official": official,
         "verdict": verdict(checks),
+        "files": file_table(folder),
     }
     write_json(folder / "audit.json", audit)
     return audit

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -23,6 +24,7 @@ from typing import Any
 LIBRARY = Path(__file__).resolve().parents[2]
 SHOWN_LINES = 30
 PATIENCE = 5.0  # seconds for a process to end once its connection has
+SIGN_SECONDS = 0.5  # between two signs of life of a process that promises them
 
 
 class LoadGenError(RuntimeError):
@@ -81,6 +83,15 @@ class Child:
             raise LoadGenError(message["error"])
         return message
 
+    def answer(self, limit: float) -> Any:
+        """The next message of a process that gives signs of life, whatever time it takes.
+
+        LoadGenError: no sign for `limit` seconds, or as `receive`.
+        """
+        while "alive" in (message := self.receive(limit)):
+            pass
+        return message
+
     def stalled(self, limit: float | None) -> LoadGenError:
         """The error for a process that is silent for too long."""
         return LoadGenError(
@@ -127,6 +138,7 @@ class Parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this one ends
         self._connection = Connection(descriptor)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._sending = threading.Lock()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -142,4 +154,15 @@ class Parent:
 
     def send(self, message: Any) -> None:
         """Send a message."""
-        self._connection.send_bytes(json.dumps(message).encode())
+        with self._sending:
+            self._connection.send_bytes(json.dumps(message).encode())
+
+    def give_signs(self) -> None:
+        """Send a sign of life again and again, as long as this process runs."""
+
+        def signs() -> None:
+            while True:
+                self.send({"alive": True})
+                time.sleep(SIGN_SECONDS)
+
+        threading.Thread(target=signs, daemon=True).start()

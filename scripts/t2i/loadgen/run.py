@@ -8,29 +8,34 @@ fails.
 from __future__ import annotations
 
 import queue
+import resource
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from t2i.devices import visible_gpus
+from t2i.disk import DiskFullError, require_space
 from t2i.engine_manifest import read_manifest
-from t2i.files import publish_folder, sha256_file, write_json, write_text
+from t2i.files import file_table, publish_folder, sha256_file, write_json, write_text
 from t2i.loadgen.children import Child, LoadGenError, Parent
 from t2i.loadgen.logs import read_detail
 from t2i.loadgen.rounds import AUDITS
-from t2i.loadgen.settings import audit_config, user_conf
+from t2i.loadgen.settings import TEST01_SAMPLES, audit_config, user_conf
 from t2i.loadgen.workers import Worker, order, worker_pool
 from t2i.prompt_tokens import read_tokens
 from t2i.software import software_versions
 from t2i.submission.machine import machine_facts
+
+if TYPE_CHECKING:
+    from t2i.loadgen.sut import SystemUnderTest
 
 # LoadGen adds a tenth itself; a test that ends early for a rate measured too low is INVALID.
 OFFLINE_SHARE = 1.2  # of the measured rate, as the size of Offline's one query
@@ -38,6 +43,13 @@ SERVER_SHARE = 0.9  # of the measured rate, as the load that Server starts with
 PEAK_SHARE = 0.5  # the same for the search of the peak, which must start with a load it can bear
 LATENCY_SHARE = 0.5  # of the measured latency: LoadGen makes queries for twice the time by it
 WATCH_SECONDS = 0.5
+SILENT_SECONDS = 60.0  # without a sign of life, after which LoadGen's process is taken for stopped
+START_SECONDS = 600.0  # in which a worker that is starting has to get any further
+STALL_SECONDS = 30.0  # beyond the measured time of a batch, in which it has to be painted
+IDLE_SECONDS = 900.0  # without a query or an answer; LoadGen writes tens of gigabytes at the end
+RARE = 20.0  # times the mean distance of Server's queries, which may be far apart
+RECORD_BYTES = 128  # of the accuracy log beside an image's digits
+OTHER_BYTES = 1 << 26  # of all other files
 MENDING = {
     "Ran out of generated queries": "set loadgen.target_latency lower or loadgen.qps higher",
     "Too many outstanding queries": "set loadgen.qps lower",
@@ -51,8 +63,8 @@ class TestRequest:
 
     `engine` is the engine's folder. `max_batchsize` None is the engine's batch size, `qps`
     (samples/s) and `target_latency` (ms) None are measured, `workers` None is one for each GPU and
-    one on a CPU; `time`, `max_latency`, `batch_wait` and `stall` are seconds. `given` names the
-    settings that the configuration said.
+    one on a CPU; `time`, `max_latency`, `batch_wait` and `stall` are seconds. `stall` None follows
+    from the measured time of a batch. `given` names the settings that the configuration said.
     """
 
     __test__ = False  # a name that pytest would take for its own
@@ -76,7 +88,7 @@ class TestRequest:
     max_latency: float
     batch_wait: float
     workers: int | None
-    stall: float
+    stall: float | None
     given: tuple[str, ...]
 
 
@@ -98,10 +110,11 @@ def run_test(request: TestRequest, folder: Path) -> None:
         child = Child(__name__, "LoadGen's process", [str(part.resolve())])
         try:
             child.send(_plain(request))
-            outcome = child.receive()
+            outcome = child.answer(request.stall or SILENT_SECONDS)
         finally:
             child.close()
         _check_log(part / "mlperf_log_detail.txt")
+        _check_whole(part / "mlperf_log_accuracy.json", request, outcome["image"])
         facts = {
             "schema": 1,
             **{key: getattr(request, key) for key in ("run", "variant", "scenario", "mode")},
@@ -118,6 +131,7 @@ def run_test(request: TestRequest, folder: Path) -> None:
                 for name in ("tokens", "latents", "captions")
             },
             "seconds": time.monotonic() - started,
+            "files": file_table(part),
         }
         write_json(part / "run.json", facts)
 
@@ -135,6 +149,38 @@ def _check_log(path: Path) -> None:
         for text, mending in MENDING.items():
             if text in str(error.value):
                 raise LoadGenError(f"LoadGen: {error.value} ({mending})")
+
+
+def _check_whole(log: Path, request: TestRequest, image: Sequence[int]) -> None:
+    """Raise LoadGenError for a log of images that ends too early; LoadGen does not notice."""
+    size = log.stat().st_size
+    least = 2 * 3 * image[0] * image[1] * request.count if request.mode == "accuracy" else 0
+    with log.open("rb") as handle:
+        handle.seek(max(0, size - 16))
+        end = handle.read().rstrip()
+    if size and (size < least or not end.endswith(b"]")):
+        raise LoadGenError(
+            f"{log.name} is not whole: {size} bytes, of at least {least}; is the disk of "
+            f"{log.parent.parent} full, or the size of files limited (ulimit -f)?"
+        )
+    if not size and request.mode in ("accuracy", "TEST01"):
+        raise LoadGenError(f"{log.name} is empty; is the disk of {log.parent.parent} full?")
+
+
+def _check_room(part: Path, request: TestRequest, side: int) -> None:
+    """Raise before the test where its logs cannot fit on the disk, or below the limit of files."""
+    images = {"accuracy": request.count, "TEST01": 2 * TEST01_SAMPLES}.get(request.mode, 0)
+    needed = images * (2 * 3 * side**2 + RECORD_BYTES)
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit not in (resource.RLIM_INFINITY, -1) and limit < needed:
+        raise LoadGenError(
+            f"{part.parent}: the accuracy log needs {needed} bytes, files may have {limit} "
+            "(ulimit -f); raise that limit"
+        )
+    try:
+        require_space(part.parent, needed + OTHER_BYTES, "LoadGen's logs")
+    except DiskFullError as error:
+        raise LoadGenError(str(error)) from None
 
 
 def expected(
@@ -165,12 +211,14 @@ def _measure(request: TestRequest, part: Path) -> dict[str, Any]:
     device = "" if manifest["stand_in"] else manifest["device"]
     number = request.workers or (len(visible_gpus()) if device == "cuda" else 1)
     told = order(request.engine, request.tokens, request.latents, batch_size, request.count)
-    with worker_pool(number, told, device, request.stall) as workers:
+    with worker_pool(number, told, device, request.stall or START_SECONDS) as workers:
         measured = {
             "images_per_second": sum(one.ready["images_per_second"] for one in workers),
             "seconds_per_image": max(one.ready["seconds_per_image"] for one in workers),
         }
         qps, target_latency = expected(request, **measured)
+        _check_room(part, request, workers[0].ready["side"])
+        batch_seconds = max(batch_size / one.ready["images_per_second"] for one in workers)
         settings = {
             "count": request.count,
             "max_batchsize": batch_size,
@@ -181,6 +229,7 @@ def _measure(request: TestRequest, part: Path) -> dict[str, Any]:
             "max_latency": request.max_latency,
             "batch_wait": request.batch_wait,
             "workers": number,
+            "stall": request.stall or batch_seconds + STALL_SECONDS,
         }
         least = _drive(request, settings, workers, part)
         side = workers[0].ready["side"]
@@ -236,7 +285,7 @@ def _drive(
         settings["max_batchsize"],
         longest_wait=settings["batch_wait"] if request.scenario == "Server" else 0,
         ahead=request.scenario in ("Offline", "MultiStream"),
-        stall=request.stall,
+        stall=settings["stall"],
         fail=events.put,
     )
     under_test = lg.ConstructFastSUT(sut.issue, sut.flush)
@@ -250,7 +299,8 @@ def _drive(
             events.put(error)
 
     threading.Thread(target=start, daemon=True).start()
-    if (error := _first_event(events, workers)) is not None:
+    idle = IDLE_SECONDS + (RARE / settings["qps"] if request.scenario == "Server" else 0)
+    if (error := _first_event(events, workers, sut, idle)) is not None:
         raise error
     sut.close()
     lg.DestroyFastSUT(under_test)
@@ -260,10 +310,18 @@ def _drive(
 
 
 def _first_event(
-    events: queue.SimpleQueue[BaseException | None], workers: list[Worker]
+    events: queue.SimpleQueue[BaseException | None],
+    workers: list[Worker],
+    sut: SystemUnderTest,
+    idle: float,
 ) -> BaseException | None:
-    """Wait for the end of the test (None) or for what keeps it from ending."""
+    """Wait for the end of the test (None) or for what keeps it from ending.
+
+    Nothing at all for `idle` seconds counts as such.
+    """
     while True:
+        if time.perf_counter() - sut.active > idle:
+            return LoadGenError(f"LoadGen has stalled: no query and no answer for {idle:g} s")
         ended = [one.child for one in workers if one.child.process.poll() is not None]
         with suppress(queue.Empty):  # whoever waits for that worker may know more
             return events.get(timeout=WATCH_SECONDS)
@@ -276,6 +334,7 @@ def main() -> None:
     import os
 
     parent = Parent(int(sys.argv[1]))
+    parent.give_signs()
     message = parent.receive()
     try:
         paths = {key: Path(message[key]) for key in ("engine", "tokens", "latents", "captions")}

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import mlperf_loadgen as lg
 import numpy as np
 
+from t2i.loadgen.children import LoadGenError
 from t2i.loadgen.worker import SLOTS
 from t2i.loadgen.workers import Worker
 
@@ -118,6 +119,7 @@ class SystemUnderTest:
         self._issued: list[float] = []
         self._unanswered: list[int] = []
         self._answered: list[float] = []
+        self.active = time.perf_counter()  # when a query last came or was answered
         self._threads = [
             threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in workers
         ]
@@ -126,7 +128,7 @@ class SystemUnderTest:
 
     def issue(self, ids: list[int], indices: list[int]) -> None:
         """LoadGen's callback: one query."""
-        now = time.perf_counter()
+        now = self.active = time.perf_counter()
         query = len(self._issued)
         with self._lock:
             self._issued.append(now)
@@ -142,7 +144,9 @@ class SystemUnderTest:
         """End the threads, once every query is answered."""
         self._batcher.close()
         for thread in self._threads:
-            thread.join()
+            thread.join(self._stall)
+            if thread.is_alive():
+                raise LoadGenError(f"a worker's thread has not ended for {self._stall:g} s")
 
     def latencies(self) -> np.ndarray:
         """Seconds from issue to the last sample's answer of each query (queries,) float64."""
@@ -175,7 +179,7 @@ class SystemUnderTest:
             lg.QuerySampleResponse(sample.handle, address + n * size, size)
             for n, sample in enumerate(batch)
         ]
-        now = time.perf_counter()
+        now = self.active = time.perf_counter()
         with self._lock:
             for sample in batch:
                 self._unanswered[sample.query] -= 1

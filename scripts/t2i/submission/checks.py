@@ -23,6 +23,7 @@ from t2i.compliance import (
     verdict,
 )
 from t2i.config import CLOSED_WINDOWS
+from t2i.files import file_table
 from t2i.loadgen.rounds import AUDITS, OFFICIAL_SAMPLES, ROUNDS, required_scenarios
 from t2i.submission.accuracy_checks import ACCURACY_RULES, AUDIT_LOG_RULES, Accuracy
 from t2i.submission.audit_checks import AUDIT_RULES, TEST01_RULES, Audit
@@ -34,7 +35,7 @@ from t2i.submission.json_checks import (
     measurement_finding,
     retraining_finding,
 )
-from t2i.submission.layout import RUN, Layout, tree_files
+from t2i.submission.layout import RUN, Layout
 from t2i.submission.log_checks import RunLogs, log_checks
 from t2i.submission.mending import explained
 from t2i.submission.official import official_checks
@@ -252,7 +253,7 @@ def submission_result(
         "system_type": expected.system_type,
         "submitter": expected.submitter,
         "system": expected.system,
-        "files": tree_files(tree),
+        "files": file_table(tree),
         "checks": check_records(judged),
         "official": dict(official),
         "verdict": verdict(judged),

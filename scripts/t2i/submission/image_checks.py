@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from t2i.captions import shown_line
 from t2i.compliance import CHECKER, OURS, RULES
 from t2i.files import sha256_bytes
 from t2i.submission.findings import Finding, Rule, listed, read_text
@@ -150,7 +151,7 @@ def _captions(shown: Shown) -> Finding:
     if shown.captions is None:
         return Finding("the captions of the data set are not at hand", None)
     lines = read_text(shown.folder / CAPTIONS).removesuffix("\n").split("\n")
-    wanted = [f"{index}  {shown.captions[index]}" for index in shown.ids]
+    wanted = [shown_line(index, shown.captions[index]).rstrip("\n") for index in shown.ids]
     problems = [f"missing: {line!r}" for line in wanted if line not in lines]
     problems += [f"not asked for: {line!r}" for line in lines if line not in wanted]
     problems += [f"twice: {line!r}" for line in wanted if lines.count(line) > 1]

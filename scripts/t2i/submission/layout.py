@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from t2i.files import sha256_file
 from t2i.loadgen.rounds import AUDITS, BENCHMARK, ROUNDS
 
 DETAIL = "mlperf_log_detail.txt"
@@ -126,18 +124,3 @@ class Layout:
         power = f"{self.system}_power.yaml"
         names = ("model_mapping.json", "calibration.md", "README.md", f"systems/{power}")
         return tuple(self.root / name for name in names)
-
-
-def files_of(tree: Path) -> list[PurePosixPath]:
-    """All that is no folder, relative to the tree, in order."""
-    found = (path for path in tree.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(PurePosixPath(path.relative_to(tree).as_posix()) for path in found)
-
-
-def tree_files(tree: Path) -> dict[str, dict[str, Any]]:
-    """Size in bytes and sha256 of every file, by path relative to the tree."""
-    return {
-        str(path): {"size": (tree / path).stat().st_size, "sha256": sha256_file(tree / path)}
-        for path in files_of(tree)
-        if not (tree / path).is_symlink()
-    }

@@ -57,6 +57,9 @@ ADVICE: dict[str, tuple[str, str]] = {
     "percentile": ("another percentile is another result", AGAIN),
     "stamps": (NOT_LOADGEN, AGAIN),
     "counts": (NOT_LOADGEN, AGAIN),
+    "flags": (NOT_LOADGEN, AGAIN),
+    "agree.figures": (NOT_LOADGEN, AGAIN),
+    "min_query_count": ("the checker asks for a query at least", AGAIN),
     "conf": (
         "the file has to repeat the run it stands for",
         "put the user.conf of the performance run there",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from t2i.loadgen.rounds import BENCHMARK, OFFICIAL_SAMPLES, OFFICIAL_SECONDS
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 IMPLEMENTATION = "t2i-bench"
 MODEL = "sdxl-base-1.0"
 FORMATS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+LOCAL = ("mirror", "inference_checkout", "offline", "containers")
 HALF = ".fp16.safetensors"  # files that were published at half precision
 
 
@@ -39,6 +42,30 @@ def notes(request: TreeRequest, records: dict[str, dict[str, Any]]) -> list[str]
     if found and request.division == "closed":
         return ["A REHEARSAL, NOT A SUBMISSION.", *found]
     return found
+
+
+def portable(value: Any) -> Any:
+    """A copy of a configuration without what belongs to one machine: mirrors, and the folders of
+    absolute paths."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items() if key not in LOCAL}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if isinstance(value, str) and PurePosixPath(value).is_absolute():
+        return PurePosixPath(value).name
+    return value
+
+
+def portable_command(command: str) -> str:
+    """The command of a run without mirrors and the folders of absolute paths."""
+    words = []
+    for word in shlex.split(command):
+        key, equals, value = word.partition("=")
+        if not equals:
+            words.append(portable(word))
+        elif key not in LOCAL:
+            words.append(f"{key}={portable(value)}")
+    return shlex.join(words)
 
 
 def _page(title: str, notes: list[str], *paragraphs: str) -> str:

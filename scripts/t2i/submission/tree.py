@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from t2i.files import publish_folder, read_json
+from t2i.files import file_table, files_of, publish_folder, read_json
 from t2i.loadgen.rounds import AUDITS, BENCHMARK
 from t2i.submission import texts
 from t2i.submission.layout import (
@@ -22,11 +22,23 @@ from t2i.submission.layout import (
     RUN,
     SUMMARY,
     Layout,
-    tree_files,
 )
 from t2i.submission.system import NAME, system_description
 
-MAY_BE_EMPTY = ("captions.txt",)  # of a run too short to have any of the ten images
+CONFIG = "config.yaml"
+MAY_BE_EMPTY = ("captions.txt", "__init__.py")  # of a run too short to have any of the ten images
+# What the workflow runs from; models and downloads are named by digest elsewhere.
+SOURCE = (
+    "Snakefile",
+    "LICENSE",
+    "requirements*.lock",
+    "rules/**/*",
+    "scripts/**/*",
+    "envs/*",
+    "containers/*",
+    "config/**/*.yaml",
+    "config/*.py",
+)
 SAME_MACHINE = ("processor", "gpus")
 
 
@@ -38,6 +50,7 @@ class TreeRequest:
     patch, stand_in...); `weights` names the files that the weights came from, `patch` is the
     engine's copy of the variant's patch. `scenarios` and `audits` are those that were run. `commit`
     and `dirty` are of `t2i.provenance.git_state`; `command` and `config` (YAML) repeat the run.
+    `source` is the folder of the workflow, whose source goes into the tree.
     """
 
     round: str
@@ -55,6 +68,7 @@ class TreeRequest:
     dirty: bool | None
     command: str
     config: str
+    source: Path
 
 
 def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, dict[str, Any]]:
@@ -74,7 +88,7 @@ def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, d
     problems += [
         f"{path}: a submission may not hold a file of this name"
         for path in sources
-        if not all(NAME.fullmatch(step) for step in path.parts)
+        if not all(NAME.fullmatch(step) or step == "__init__.py" for step in path.parts)
     ]
     if problems:
         raise ValueError("\n".join(["the submission cannot be built:", *problems]))
@@ -87,7 +101,7 @@ def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, d
         for name, text in written.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_text(text, encoding="utf-8")
-        return tree_files(part)
+        return file_table(part)
 
 
 def _records(loadgen: Path, request: TreeRequest) -> dict[str, Path]:
@@ -99,7 +113,8 @@ def _layout(request: TreeRequest) -> Layout:
     return Layout(request.round, request.division, submission["submitter"], submission["system"])
 
 
-def _code(request: TreeRequest) -> PurePosixPath:
+def source_folder(request: TreeRequest) -> PurePosixPath:
+    """The folder of the tree that holds the workflow's source."""
     return _layout(request).source / BENCHMARK
 
 
@@ -120,7 +135,52 @@ def _sources(loadgen: Path, request: TreeRequest) -> Iterator[tuple[PurePosixPat
             for test in request.audits:
                 yield from _audit_sources(runs, layout, scenario, test)
     if request.patch is not None:
-        yield _code(request) / "patch.py", request.patch
+        yield source_folder(request) / "patch.py", request.patch
+    for path in source_files(request.source):
+        yield source_folder(request) / path, request.source / path
+
+
+def source_files(folder: Path) -> list[PurePosixPath]:
+    """The files of the workflow in a folder, models and results left out."""
+    found = (path for name in SOURCE for path in sorted(folder.glob(name)) if path.is_file())
+    relative = (PurePosixPath(path.relative_to(folder).as_posix()) for path in found)
+    return [path for path in relative if not {"__pycache__", ".snakemake"} & set(path.parts)]
+
+
+def request_record(request: TreeRequest) -> dict[str, Any]:
+    """A request as JSON, from which `recorded_request` makes it again."""
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(request).items()
+    }
+
+
+def recorded_request(record: Mapping[str, Any]) -> TreeRequest:
+    """The request of a tree that was built. Raises TypeError for a record of another form."""
+    patch = record["patch"]
+    lists = {key: tuple(record[key]) for key in ("weights", "scenarios", "audits")}
+    paths = {"patch": None if patch is None else Path(patch), "source": Path(record["source"])}
+    return TreeRequest(**{**record, **lists, **paths})
+
+
+def set_aside_edited(variant: Path) -> str | None:
+    """Rename the tree of a variant that is not as it was built, so that it is built anew.
+
+    What was changed, None where nothing was.
+    """
+    tree, table = variant / "submission", variant / "submission_files.json"
+    if not (tree.is_dir() and table.is_file()):
+        return None
+    built, found = read_json(table)["files"], file_table(tree)
+    changed = sorted(name for name in {*built, *found} if built.get(name) != found.get(name))
+    changed += [str(path) for path in files_of(tree) if str(path) not in {*built, *found}]
+    if not changed:
+        return None
+    aside = variant / "submission.edited"
+    shutil.rmtree(aside, ignore_errors=True)
+    tree.rename(aside)
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"{tree} was changed after it was built: {changed[0]}{more}; it is now {aside}"
 
 
 def _audit_sources(
@@ -161,7 +221,7 @@ def _written(request: TreeRequest, records: dict[str, dict[str, Any]]) -> dict[P
                     "submission is of one system: run them on one kind of node"
                 )
     notes = texts.notes(request, records)
-    layout, code = _layout(request), _code(request)
+    layout, code = _layout(request), source_folder(request)
     used = [
         sum(device["kind"] == "cuda" for device in record["devices"]) for record in records.values()
     ]
@@ -177,7 +237,7 @@ def _written(request: TreeRequest, records: dict[str, dict[str, Any]]) -> dict[P
         layout.description: _json(system),
         layout.root / "documentation/calibration.md": texts.calibration(request, notes),
         code / "README.md": texts.implementation(request, notes),
-        code / "config.yaml": request.config,
+        code / CONFIG: request.config,
     }
     for scenario, record in records.items():
         documents, name = layout.documents(scenario), "measurements.json"

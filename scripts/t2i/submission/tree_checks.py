@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from t2i.compliance import CHECKER, OURS, RULES
-from t2i.files import sha256_file
+from t2i.files import files_of, sha256_file
 from t2i.loadgen.rounds import AUDITS, ROUNDS
 from t2i.submission.findings import Finding, Rule, listed
-from t2i.submission.layout import Layout, files_of
+from t2i.submission.layout import Layout
 
 LARGEST = 50_000_000  # bytes, from which on the repositories of results warn of a file
 SECRETS = {
@@ -109,23 +109,30 @@ def _says_something(path: Path) -> bool:
         return bool(handle.read(4096).strip())
 
 
-def _links(files: TreeFiles) -> Finding:
-    problems = []
-    for path in sorted(files.tree.rglob("*")):
-        facts, name = path.lstat(), path.relative_to(files.tree)
+def odd_files(tree: Path) -> Iterator[str]:
+    """What is no file of its own: links, files with a second name, pipes and the like."""
+    for path in sorted(tree.rglob("*")):
+        facts, name = path.lstat(), path.relative_to(tree)
         if stat.S_ISLNK(facts.st_mode):
-            problems.append(f"{name}: a link")
+            yield f"{name}: a link"
         elif stat.S_ISREG(facts.st_mode) and facts.st_nlink > 1:
-            problems.append(f"{name}: has {facts.st_nlink} names; an edit elsewhere changes it")
+            yield f"{name}: has {facts.st_nlink} names; an edit elsewhere changes it"
         elif not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
-            problems.append(f"{name}: neither a file nor a folder")
-    return listed(problems, "none")
+            yield f"{name}: neither a file nor a folder"
+
+
+def empty_folders(tree: Path) -> Iterator[str]:
+    """Folders that hold nothing."""
+    folders = (path for path in sorted(tree.rglob("*")) if path.is_dir() and not path.is_symlink())
+    yield from (f"{p.relative_to(tree)}/: empty" for p in folders if not any(p.iterdir()))
+
+
+def _links(files: TreeFiles) -> Finding:
+    return listed(odd_files(files.tree), "none")
 
 
 def _folders(files: TreeFiles) -> Finding:
-    folders = (path for path in sorted(files.tree.rglob("*")) if path.is_dir())
-    empty = (f"{p.relative_to(files.tree)}/" for p in folders if not any(p.iterdir()))
-    return listed(empty, "none")
+    return listed(empty_folders(files.tree), "none")
 
 
 def _sizes(files: TreeFiles) -> Finding:
@@ -165,11 +172,18 @@ def _secrets(files: TreeFiles) -> Finding:
     return listed(found, "none")
 
 
+def _deep(files: TreeFiles, path: PurePosixPath) -> bool:
+    """Whether a file is source code, below the pages and the configuration of the code folder; a
+    container's definition names folders of its own."""
+    source = files.layout.source
+    return path.is_relative_to(source) and len(path.relative_to(source).parts) > 2
+
+
 def _places(files: TreeFiles) -> Finding:
     found = (
         f"{path}: {match[0][:60]!r}"
         for path, text in _texts(files)
-        if (match := PLACE.search(text))
+        if not _deep(files, path) and (match := PLACE.search(text))
     )
     return listed(found, "none")
 
