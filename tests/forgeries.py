@@ -299,12 +299,12 @@ FORGERIES = (
     ),
     Case(
         "longest duration",
-        f"{CHECK}.performance.limits",
+        f"{CHECK}.performance.no_limit",
         both(PERFORMANCE, "max_duration (ms)", "effective_max_duration_ms", 700000),
     ),
     Case(
         "largest number of queries",
-        f"{CHECK}.performance.limits",
+        f"{CHECK}.performance.no_limit",
         both(PERFORMANCE, "max_query_count", "effective_max_query_count", 1),
     ),
     Case(

@@ -93,10 +93,10 @@ def test_sampled_captions_are_pandas_byte_for_byte(tmp_path_factory, texts, seed
     table = annotations.read_annotations(zipped(folder / "x.zip", {MEMBER: content}), MEMBER)
     rows = captions.sample_captions(**table, count=count)
     written = captions.format_captions(rows).encode()
-    assert written == sampled_by_pandas(content, count)
-    if "\r" not in "".join(row.caption for row in rows):  # pandas writes those, nobody reads them
-        (folder / "captions.tsv").write_bytes(written)
-        assert captions.read_captions(folder / "captions.tsv") == rows
+    (folder / "captions.tsv").write_bytes(written)
+    assert captions.read_captions(folder / "captions.tsv") == rows
+    if b"\r" not in written:  # which pandas writes without quotes, and nobody reads then
+        assert written == sampled_by_pandas(content, count)
         back = pd.read_csv(
             folder / "captions.tsv", sep="\t", dtype={"caption": str}, keep_default_na=False
         )
@@ -111,7 +111,8 @@ def test_calibration_captions_are_pandas_byte_for_byte(texts, seed):
     every = [entry["id"] for entry in content["annotations"]]
     ids = draw.permutation(every)[: draw.integers(1, len(every) + 1)].tolist()
     rows = captions.calibration_captions(content["annotations"], content["images"], ids)
-    assert captions.format_captions(rows).encode() == chosen_by_pandas(content, ids)
+    written = captions.format_captions(rows).encode()
+    assert b"\r" in written or written == chosen_by_pandas(content, ids)
 
 
 def test_a_file_as_large_as_cocos_is_sampled_as_by_pandas():

@@ -74,6 +74,28 @@ def test_captions_survive_being_written(tmp_path: Path) -> None:
     assert captions.read_captions(path) == rows
 
 
+@pytest.mark.parametrize("sign", ["\r", "\n", "\r\n", "\v", "\f", "\x85", "\u2028", "\t", '"'])
+def test_any_sign_in_a_caption_survives_and_breaks_no_line(tmp_path: Path, sign: str) -> None:
+    rows = [
+        captions.Caption(1, 2, f"A star{sign}of gold", 64, 48, "one.png", "http://one"),
+        captions.Caption(3, 4, f"{sign}A sun{sign}", 64, 48, "two.png", "http://two"),
+    ]
+    path = tmp_path / "captions.tsv"
+    path.write_text(captions.format_captions(rows), encoding="utf-8", newline="")
+    assert captions.read_captions(path) == rows
+    lines = [captions.shown_line(index, row.caption) for index, row in enumerate(rows)]
+    assert len("".join(lines).splitlines()) == 2
+    assert all(line.endswith("\n") for line in lines)
+
+
+def test_ordinary_captions_are_written_as_pandas_writes_them() -> None:
+    import pandas as pd
+
+    rows = captions.sample_captions(*made_up_annotations())
+    table = pd.DataFrame([astuple(row) for row in rows], columns=list(captions.COLUMNS))
+    assert captions.format_captions(rows) == table.to_csv(sep="\t", index=False)
+
+
 @pytest.mark.shared
 def test_the_published_file(shared_data: Path) -> None:
     path = shared_data / "coco2014" / "captions_source.tsv"

@@ -59,6 +59,15 @@ def test_reference_images_are_those_of_the_compliance_samples():
     assert names == {f"{index:05d}.png" for index in pictures.compliance_ids()}
 
 
+@pytest.mark.parametrize("folder", ["text_encoder", "text_encoder_2"])
+def test_text_encoders_have_the_published_names(folder):
+    """Transformers of the benchmark's own pins passes over other names and draws random weights."""
+    names = set(load_file(MODELS / MODEL / folder / "model.fp16.safetensors"))
+    assert names and all(
+        name.startswith("text_model.") for name in names - {"text_projection.weight"}
+    )
+
+
 @pytest.fixture(scope="module")
 def pipeline() -> StableDiffusionXLPipeline:
     """The model as diffusers itself loads it, half precision as it is stored."""

@@ -59,7 +59,11 @@ def test_an_empty_tree_passes_no_rule_on_content(good, tmp_path):
     assert passed <= {
         "submission.category",
         "submission.files.empty",
+        "submission.files.folders",
         "submission.files.links",
+        "submission.files.places",
+        "submission.files.secrets",
+        "submission.files.size",
         "submission.files.unknown",
     }
 

@@ -81,6 +81,11 @@ def test_the_layout_from_v6_on(loadgen, tmp_path):
         }
 
 
+def same_content(one: Path, other: Path) -> bool:
+    """Whether two files are alike, and not one file with two names."""
+    return one.read_bytes() == other.read_bytes() and not one.samefile(other)
+
+
 def test_each_file_comes_from_its_own_run(loadgen, tmp_path):
     build_tree(tmp_path / "tree", loadgen, tree_request())
     for scenario in ("SingleStream", "Offline"):
@@ -93,11 +98,11 @@ def test_each_file_comes_from_its_own_run(loadgen, tmp_path):
             "TEST04/performance/run_1": "TEST04",
         }.items():
             for log in ("mlperf_log_detail.txt", "mlperf_log_summary.txt"):
-                assert (place / inside / log).samefile(runs / outside / log)
+                assert same_content(place / inside / log, runs / outside / log)
         assert (place / "accuracy/mlperf_log_accuracy.json").stat().st_size < 10_240
         for test in AUDITS:
             name = "verify_performance.txt"
-            assert (place / test / name).samefile(runs / "audits" / test / name)
+            assert same_content(place / test / name, runs / "audits" / test / name)
 
 
 def test_the_layout_before_v6(loadgen, tmp_path):
@@ -119,7 +124,7 @@ def test_the_open_division_has_no_audits(loadgen, tmp_path):
     for round_name in ("v5.1", "v6.1"):
         request = tree_request(round_name, "open", audits=AUDITS)
         files = build_tree(tmp_path / round_name, loadgen, request)
-        assert not [name for name in files if "TEST0" in name or "compliance" in name]
+        assert not [name for name in files if "TEST0" in name or "/compliance/" in name]
 
 
 def test_a_tree_replaces_the_one_before(loadgen, tmp_path):

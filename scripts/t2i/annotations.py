@@ -1,7 +1,8 @@
 """COCO's caption annotations, from a JSON file or straight out of the published zip.
 
-pycocotools reads a path alone, so the zip would have to be unpacked for it, and it takes whatever
-the file holds; its index keeps one of two entries with the same id without a word.
+pycocotools indexes them. By itself it reads a path alone, so that the zip had to be unpacked for
+it, and its index keeps one of two entries with the same id without a word: so it gets the document
+that was read and checked here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
+
+from pycocotools.coco import COCO
 
 MAX_BYTES = 2 << 30  # of the JSON text; COCO-2014's are 32 and 66 MB
 VALIDATION = "annotations/captions_val2014.json"
@@ -41,7 +44,13 @@ def read_annotations(path: Path, member: str | None = None) -> dict[str, list[di
         raise AnnotationsError(f"{where}: not valid JSON ({error})") from error
     if mistake := _mistake(table):
         raise AnnotationsError(f"{where}: {mistake}")
-    return {part: table[part] for part in KEYS}
+    index = COCO()
+    index.dataset = {part: table[part] for part in KEYS}
+    index.createIndex()
+    return {
+        "annotations": index.loadAnns(index.getAnnIds()),
+        "images": index.loadImgs(index.getImgIds()),
+    }
 
 
 def _read_limited(path: Path, where: str) -> bytes:

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from t2i.devices import describe_device
 from t2i.files import publish, publish_folder
 from t2i.software import software_versions
 from t2i.training_pictures import grid, save_png
+from t2i.weights import PREFIX
 
 LOG = logging.getLogger(__name__)
 PROGRESS = ("step", "seconds", "curve", "looks", "pictures")
@@ -267,7 +269,15 @@ def job_facts(part: str, device: str, began: float) -> dict[str, Any]:
 
 
 def save_half(network: Any, folder: Path) -> None:
-    """Publish a diffusers or transformers network in `folder` as fp16, its config beside it."""
+    """Publish a diffusers or transformers network in `folder` as fp16, its config beside it.
+
+    A text encoder's tensors get the names of published files; older transformers know no others.
+    """
     half = copy.deepcopy(network).to("cpu", torch.float16, memory_format=torch.contiguous_format)
     with publish_folder(folder) as part:
         half.save_pretrained(part, safe_serialization=True, variant="fp16")
+        for path in part.glob("model*.safetensors"):
+            names = load_file(path)
+            if not any(name.startswith(PREFIX) for name in names):
+                published = {f"{PREFIX}{name}": tensor for name, tensor in names.items()}
+                save_file(published, path, metadata={"format": "pt"})

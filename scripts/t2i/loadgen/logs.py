@@ -129,14 +129,15 @@ def read_summary(path: Path) -> Summary:
 
 @dataclass(frozen=True)
 class Record:
-    """One line of mlperf_log_detail.txt; `time` is in milliseconds since the log began."""
+    """One line of mlperf_log_detail.txt; `time` is in milliseconds since the log began,
+    None where the line has none."""
 
     line: int
     key: str
     value: Any
     is_error: bool
     is_warning: bool
-    time: float
+    time: float | None
 
 
 @dataclass(frozen=True)
@@ -223,15 +224,16 @@ def read_detail(path: Path) -> Detail:
 def _record(message: Any, number: int, where: str) -> Record:
     try:
         metadata = message["metadata"]
-        key, value, time = message["key"], message["value"], message["time_ms"]
+        key, value = message["key"], message["value"]
         is_error, is_warning = metadata["is_error"], metadata["is_warning"]
     except (KeyError, TypeError):
         raise ValueError(
-            f"{where}: lacks key, value, time_ms or metadata's is_error and is_warning"
+            f"{where}: lacks key, value or metadata's is_error and is_warning"
         ) from None
     if not (isinstance(key, str) and isinstance(is_error, bool) and isinstance(is_warning, bool)):
         raise ValueError(f"{where}: key is not text, or is_error or is_warning is not a boolean")
-    if isinstance(time, bool) or not isinstance(time, int | float):
+    time = message.get("time_ms")
+    if isinstance(time, bool) or not isinstance(time, int | float | None):
         raise ValueError(f"{where}: time_ms is {time!r}, not a number")
     return Record(number, key, value, is_error, is_warning, time)
 

@@ -53,7 +53,11 @@ ADVICE: dict[str, tuple[str, str]] = {
     "measurements.engine": ("reviewers compare the formats with the code", REBUILD),
     "log": ("without whole logs nothing can be judged", AGAIN),
     "requested": (NOT_LOADGEN, AGAIN),
-    "limits": ("a limit ends a test before its end", "leave max_duration and max_query_count out"),
+    "limits": ("an audit is compared with a run of the same limits", AGAIN),
+    "no_limit": (
+        "a limit ends a test before its end",
+        "leave max_duration and max_query_count out",
+    ),
     "percentile": ("another percentile is another result", AGAIN),
     "stamps": (NOT_LOADGEN, AGAIN),
     "counts": (NOT_LOADGEN, AGAIN),

@@ -155,7 +155,7 @@ SETTING_RULES = (
     Rule("requested", "every setting took effect as it was asked for", OURS, _requested),
 )
 TIMED_RULES = (
-    Rule("limits", "no longest duration and no largest query count was set", OURS, _limits),
+    Rule("no_limit", "no longest duration and no largest query count was set", OURS, _limits),
     Rule("percentile", "the latency's percentile is the scenario's", OURS, _percentile),
 )
 CONF_RULES = (

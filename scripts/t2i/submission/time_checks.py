@@ -44,7 +44,7 @@ def _stamps(run: RunLogs) -> Finding:
     gap = abs((begin.replace(tzinfo=UTC) - started(run)).total_seconds())
     if gap > ZONES:
         problems.append(f"power_begin is {begin:%Y-%m-%d}, test_datetime {started(run):%Y-%m-%d}")
-    last = max(record.time for record in run.detail.records) / 1000
+    last = max(record.time or 0 for record in run.detail.records) / 1000
     if last < seconds - BEFORE:
         problems.append(f"the last message came after {last:.1f} s, the test took {seconds:.1f} s")
     return listed(problems, f"{seconds:.1f} s by the clock, {told:.1f} s by the figures")

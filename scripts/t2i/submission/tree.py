@@ -35,7 +35,8 @@ SOURCE = (
     "rules/**/*",
     "scripts/**/*",
     "envs/*",
-    "containers/*",
+    "containers/Containerfile",
+    "containers/*.def",
     "config/**/*.yaml",
     "config/*.py",
 )
