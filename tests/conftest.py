@@ -9,6 +9,7 @@ from t2i.submission.checkout import Checkout, open_checkout
 
 pytest_plugins = ["fetch_fixtures", "micro_model", "workflow_run"]
 
+CHECKOUT_VARIABLE = "T2I_INFERENCE_CHECKOUT"
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -32,9 +33,9 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def inference_checkout() -> Path:
     """Folder of a checkout of mlcommons/inference; without one a test is skipped."""
-    folder = os.environ.get("T2I_INFERENCE_CHECKOUT")
+    folder = os.environ.get(CHECKOUT_VARIABLE)
     if not folder:
-        pytest.skip("T2I_INFERENCE_CHECKOUT names no checkout of mlcommons/inference")
+        pytest.skip(f"{CHECKOUT_VARIABLE} names no checkout of mlcommons/inference")
     return Path(folder)
 
 
@@ -42,3 +43,16 @@ def inference_checkout() -> Path:
 def real(inference_checkout: Path) -> Checkout:
     """The checkout, opened."""
     return open_checkout(inference_checkout)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One loud line on tests that were skipped for want of a checkout, and how to run them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    wanting = [report for report in skipped if CHECKOUT_VARIABLE in str(report.longrepr)]
+    if wanting:
+        terminalreporter.write_line(
+            f"NOT RUN: {len(wanting)} tests compare with MLPerf's own code and need a checkout of "
+            f"mlcommons/inference: {CHECKOUT_VARIABLE}=FOLDER make test (docs/contributing.md)",
+            yellow=True,
+            bold=True,
+        )

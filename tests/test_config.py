@@ -115,6 +115,19 @@ def test_checking_does_not_change_the_given_configuration():
     assert config == DEMO
 
 
+@pytest.mark.parametrize("key", ["loadgen", "windows", "mirror", "offline", "division"])
+def test_null_of_the_command_line_takes_a_value_back(key):
+    """Snakemake's --config hands it over as text."""
+    given = changed(DEMO, {key: "null", "submission": None})
+    assert checked_config(given, SCHEMA, TABLE) == checked_config(
+        changed(DEMO, {key: None, "submission": None}), SCHEMA, TABLE
+    )
+
+
+def test_a_run_may_be_called_null():
+    assert checked_config(changed(DEMO, {"run": "null"}), SCHEMA, TABLE)["run"] == "null"
+
+
 def test_null_takes_a_value_back():
     config = checked_config(changed(MLPERF, {"division": "open", "windows": None}), SCHEMA, TABLE)
     assert config["windows"] is None

@@ -166,3 +166,25 @@ def test_a_shard_is_scored_batch_by_batch(
     assert features.low.tolist() == [image.min() for image in stack]
     assert features.high.tolist() == [image.max() for image in stack]
     assert features.size.tolist() == 5 * [[32, 32]]
+
+
+def test_equal_pictures_are_looked_at_once(
+    micro_inception: Path, random_clip: tuple[Path, Any, Any], example_pictures: list[np.ndarray]
+) -> None:
+    """Nothing but the time depends on it: every row is as if each had been looked at."""
+    order = [0, 1, 0, 0, 2, 1]
+    images = [example_pictures[0][0] // (n + 1) for n in range(3)]
+    samples = [Sample(n, n, "", pixel_digest(images[p]), True) for n, p in enumerate(order)]
+    apart = [Sample(n, n, "", f"{n:064d}", True) for n in range(len(order))]
+    networks = (
+        inception.load_inception(micro_inception, "cpu"),
+        clip.load_clip(random_clip[0], "cpu"),
+    )
+    captions = [f"caption {n}" for n in range(8)]
+    taken = [images[place] for place in order]
+    once = score_shard(samples, iter(taken), captions, *networks, 4)
+    each = score_shard(apart, iter(taken), captions, *networks, 4)
+    for name in NAMES:
+        if name != "sha256":
+            np.testing.assert_array_equal(getattr(once, name), getattr(each, name), name)
+    assert once.sha256.tolist() == [sample.sha256 for sample in samples]

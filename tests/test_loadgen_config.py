@@ -58,6 +58,14 @@ def test_the_official_run_can_be_submitted():
             CLOSED,
             ["variants.fp16.stand_in", "closed division"],
         ),
+        (
+            {
+                "rehearsal": True,
+                "variants.bf16.stand_in": {"side": 64, "images_per_second": 1},
+            },
+            DEMO,
+            ["variants.fp32", "stand_in, not with a model"],
+        ),
     ],
 )  # fmt: skip
 def test_each_mistake_is_one_line_that_names_it(changes, config, words):

@@ -14,9 +14,11 @@ from loadgen_runs import stand_in_test, write_stand_in
 from micro_model import SETTINGS, MicroModel
 from t2i.engine import EngineError, Variant, build_engine, load_engine
 from t2i.files import read_json, write_json
-from t2i.painters import load_painter
+from t2i.loadgen.rounds import ROUNDS
+from t2i.painters import StandInPainter, load_painter
 from t2i.prompt_tokens import write_tokens
 from t2i.stand_in import stand_in_image
+from t2i.yaml_files import read_yaml
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -48,6 +50,21 @@ def test_stand_in_images_are_unlike_and_of_many_colours(side: int) -> None:
         assert (image.min(axis=(0, 1)) < image.max(axis=(0, 1))).all()
     assert len({image.tobytes() for image in images}) == len(images)
     assert np.array_equal(images[3], stand_in_image(256, side))
+
+
+def test_a_stand_in_takes_few_pictures_in_turn() -> None:
+    painter = StandInPainter(16, 3)
+    images = painter.paint([0, 1, 2, 3, 5], 8).pixels
+    assert np.array_equal(images[0], images[3]) and np.array_equal(images[2], images[4])
+    assert len({image.tobytes() for image in images}) == 3
+    assert np.array_equal(images[1], StandInPainter(16).paint([1], 8).pixels[0])
+
+
+def test_the_rehearsal_shows_ten_pictures_in_every_round() -> None:
+    rehearsal = read_yaml(Path(__file__).parents[1] / "config/rehearsal.yaml")
+    pictures = rehearsal["variants"]["stand-in"]["stand_in"]["pictures"]
+    for found in ROUNDS.values():
+        assert len({index % pictures for index in found.image_ids}) == 10
 
 
 def test_no_two_of_the_benchmarks_samples_have_one_picture() -> None:

@@ -58,10 +58,12 @@ class StandInPainter:
     """Pictures drawn from the sample's index, as fast as they come."""
 
     side: int
+    pictures: int | None = None  # after which they begin again
 
     def paint(self, indices: Sequence[int], batch_size: int) -> Images:
         """Pictures of the samples `indices`, whatever the batch's size."""
-        pixels = np.stack([stand_in_image(index, self.side) for index in indices])
+        shown = [index % self.pictures if self.pictures else index for index in indices]
+        pixels = np.stack([stand_in_image(number, self.side) for number in shown])
         return Images(pixels, np.ones(len(indices), dtype=bool))
 
 
@@ -75,7 +77,8 @@ def load_painter(
     """
     manifest = read_manifest(engine)
     if manifest["stand_in"] is not None:
-        return StandInPainter(manifest["stand_in"]["side"]), manifest
+        told = manifest["stand_in"]
+        return StandInPainter(told["side"], told.get("pictures")), manifest
     from t2i.engine import load_engine
 
     pipeline, manifest = load_engine(engine, device)

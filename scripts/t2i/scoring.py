@@ -26,12 +26,17 @@ def score_shard(
     """Features of a shard's images, each (height, width, 3) uint8, in the order of `samples`.
 
     Images are taken batch by batch, so that no more than `batch_size` of them need be in memory;
-    those of one batch have one size. `captions` are those of the whole data set: a sample is also
-    scored with the next row's caption (the first follows the last), which must not fit it.
+    those of one batch have one size. Of images with the same digest the first alone is looked at:
+    in a batch of full size a row does not depend on its neighbours. `captions` are those of the
+    whole data set: a sample is also scored with the next row's caption (the first follows the
+    last), which must not fit it.
     """
     indices = [sample.index for sample in samples]
     shifted = [(index + 1) % len(captions) for index in indices]
-    remaining = iter(images)
+    places: dict[str, int] = {}
+    rows = [places.setdefault(sample.sha256, len(places)) for sample in samples]
+    first = np.diff(np.maximum.accumulate([-1, *rows])) > 0
+    remaining = (image for image, new in zip(images, first, strict=True) if new)
     parts = []
     while batch := list(islice(remaining, batch_size)):
         stack = np.stack(batch)
@@ -45,10 +50,12 @@ def score_shard(
                 np.full((len(stack), 2), stack.shape[1:3], dtype=np.int64),
             )
         )
-    pool3, pictures, low, high, size = map(np.concatenate, zip(*parts, strict=True))
+    pool3, pictures, low, high, size = (
+        np.concatenate(part)[rows] for part in zip(*parts, strict=True)
+    )
 
-    def scores(rows: list[int]) -> np.ndarray:
-        texts = caption_embeddings(clip, [captions[row] for row in rows], batch_size)
+    def scores(of: list[int]) -> np.ndarray:
+        texts = caption_embeddings(clip, [captions[row] for row in of], batch_size)
         return clip_scores(pictures, texts)
 
     return Features(

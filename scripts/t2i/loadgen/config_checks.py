@@ -88,5 +88,15 @@ def closed_mistakes(config: Config) -> Iterator[str]:
             allowed = f"at least {low:g}" if low is not None else f"at most {high:g}"
             yield f"  loadgen.{key}: got {value:g}; the closed division allows only {allowed}"
     for name, variant in config.get("variants", {}).items():
-        if "stand_in" in variant:
-            yield f"  variants.{name}.stand_in: the closed division is for the model itself"
+        if "stand_in" in variant and not config.get("rehearsal"):
+            yield (
+                f"  variants.{name}.stand_in: the closed division is for the model itself; set "
+                "rehearsal: true where nothing is to be handed in"
+            )
+
+
+def rehearsal_mistakes(config: Config) -> Iterator[str]:
+    """A rehearsal is made with stand-ins alone, so that nobody takes it for a result."""
+    for name, variant in config.get("variants", {}).items():
+        if "stand_in" not in variant:
+            yield f"  variants.{name}: a rehearsal is made with a stand_in, not with a model"
