@@ -18,7 +18,7 @@ import yaml
 PROJECT = Path(__file__).parents[1]
 PARTS = (
     *("config", "containers", "envs", "models", "profiles", "rules", "scripts", "tools"),
-    *("Snakefile", "slurm", "LICENSE"),
+    *("Snakefile", "slurm", "LICENSE", "requirements.lock", "requirements-torch.lock"),
 )
 CONFIGS = PROJECT / "tests/configs"
 TINY = CONFIGS / "tiny.yaml"
