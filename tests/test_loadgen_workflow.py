@@ -1,6 +1,9 @@
 """LoadGen through the workflow: every scenario and mode with the micro model, up to the report."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -102,3 +105,40 @@ def test_the_verdict_lists_every_rule_and_says_what_was_not_run(driven):
 @pytest.mark.slow
 def test_a_second_call_finds_nothing_to_do(driven):
     assert "Nothing to be done" in driven.snakemake(overlay=OVERLAY)
+
+
+@pytest.mark.slow
+def test_the_tree_passes_beside_its_run_and_is_checked_again_by_name(driven):
+    variant = driven.folder / "results/tiny/fp32"
+    checks = json.loads((variant / "submission.json").read_text())["checks"]
+    found = {check["id"]: (check["verdict"], check["value"]) for check in checks}
+    for name in ("originals", "scores", "audits", "files"):
+        assert found[f"submission.run.{name}"][0] == "pass", found[f"submission.run.{name}"]
+    tree = variant / "submission"
+    said = driven.snakemake("check_tree", "--config", f"tree={tree}", overlay=OVERLAY)
+    assert "checks that apply passed" in said
+    copy = shutil.copytree(tree, driven.folder.parent / "a copy")
+    (copy / "open/tester/results/box/notes.txt").write_text("one more file")
+    tool = [sys.executable, driven.folder / "tools/check_tree.py", copy]
+    for told, words in (([], "files.unknown"), ([variant], "submission.run.files")):
+        done = subprocess.run([*tool, *told], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and words in done.stdout, done.stdout + done.stderr
+        assert "notes.txt" in done.stdout and "mend:" in done.stdout
+    nothing = subprocess.run([*tool[:2], driven.folder / "rules"], capture_output=True, text=True)
+    assert nothing.returncode == 2 and "holds closed/ or open/" in nothing.stderr
+
+
+@pytest.mark.slow
+def test_a_finished_tree_that_was_edited_is_built_anew(driven, tmp_path):
+    from workflow_run import Workplace, copy_run
+
+    place = Workplace(copy_run(driven.folder, tmp_path / "project"))
+    variant = place.folder / "results/tiny/fp32"
+    page = variant / "submission/open/tester/results/box/stable-diffusion-xl/Offline/README.md"
+    before = page.read_bytes()
+    page.write_bytes(before + b"And it was fast.\n")
+    said = place.snakemake(overlay=OVERLAY)
+    assert "set aside, to be built anew" in said and "Offline/README.md" in said
+    assert page.read_bytes() == before
+    assert (variant / "submission.edited").is_dir()
+    assert "Nothing to be done" in place.snakemake(overlay=OVERLAY)

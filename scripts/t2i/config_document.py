@@ -41,7 +41,7 @@ snakemake --cores all --configfile config/mine.yaml
 - All mistakes are told at once, with key, value and what is allowed, before the first job starts.
   A key that stands twice in one file is a mistake too.
 
-Try `snakemake --cores all --dry-run --configfile ...` to see what would be done. More samples, a
+Add `--dry-run` to a command to see what it would do. More samples, a
 larger list of variants or other windows keep all finished images; whatever a pixel depends on makes
 the images of that variant anew.
 
