@@ -85,6 +85,7 @@ rule check_submission:
         round=CONFIG["round"],
         division=CONFIG["division"],
         submission=CONFIG["submission"],
+        rehearsal=CONFIG["rehearsal"],
         windows=variant_windows,
         settings=loadgen_settings,
         checkout=CHECKOUT,

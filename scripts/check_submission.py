@@ -37,6 +37,7 @@ with job_log(snakemake.log[0]) as terminal:
         metrics={
             found["scenario"]: found["metric"]["value"] for found in verdicts if found["metric"]
         },
+        rehearsal=params.rehearsal,
         shortened=tuple(shortened(params.settings["time"], params.settings["count"])),
     )
     loadgen = Path(inputs.files).with_name("loadgen")

@@ -60,7 +60,7 @@ class Expected:
     (None: the round's), `scenarios` (None: those required), `files` {path: {"size", "sha256"}} of
     the tree as built, `images` sha256 of raw pixels by scenario and sample index, `logs` sha256 of
     the whole accuracy log and `metrics` the official figure by scenario. `shortened` says why a run
-    is not official.
+    is not official, `rehearsal` that no model was run.
     """
 
     round: str
@@ -78,6 +78,7 @@ class Expected:
     logs: Mapping[str, str] | None = None
     metrics: Mapping[str, float] | None = None
     shortened: Sequence[str] = ()
+    rehearsal: bool = False
 
     @property
     def count(self) -> int:
@@ -149,6 +150,7 @@ def _scenario(tree: Path, layout: Layout, scenario: str, expected: Expected) -> 
         shown=shown,
         count=expected.count,
         shortened=bool(expected.shortened),
+        rehearsal=expected.rehearsal,
     )
     measured, source = tree / layout.measurements(tree, scenario), tree / layout.source
     given = (performance, (expected.metrics or {}).get(scenario))

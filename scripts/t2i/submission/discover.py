@@ -89,6 +89,7 @@ def of_run(variant: Path, captions: Sequence[str] | None) -> tuple[Expected, dic
         metrics={
             found["scenario"]: found["metric"]["value"] for found in metrics if found["metric"]
         },
+        rehearsal=bool(request["settings"].get("stand_in")),
         shortened=tuple(shortened(time, count)),
     )
     return expected, built

@@ -23,6 +23,7 @@ FULL = "measure with the full settings: time 600, count null and samples 5000"
 WINDOW = "see the accuracy checks of the report; the open division has no window"
 AUDIT = "run this audit again and see its audit.json for what differs"
 
+LEFT_OUT = ("The checker left this check out.", "")
 HARMLESS = ("The first one of several was taken; no harm.", "")
 
 # Searched in this order: (pattern, meaning, what to do).
@@ -43,7 +44,7 @@ MESSAGES = tuple(
             "This check itself broke off, mostly since a file or a value is not there.",
             "see our own checks for the missing file or key; " + BUILD,
         ),
-        ("Execution of check .* skipped", "The checker left this check out.", ""),
+        ("Execution of check .* skipped", *LEFT_OUT),
         # Performance.
         ("Performance log missing at", "The performance run's detail log is not there.", BUILD),
         (
@@ -297,7 +298,7 @@ def parse(output: str) -> tuple[list[dict[str, str]], str]:
         if of_loadgen and explained == UNKNOWN:
             explained = LOADGEN_ERROR
         of_loadgen = text.endswith("contains errors:") or explained is LOADGEN_ERROR
-        if explained == HARMLESS:  # of every log and key again; once is enough
+        if explained in (HARMLESS, LEFT_OUT):  # of every log again; once is enough
             if explained[0] in harmless:
                 continue
             harmless.add(explained[0])

@@ -131,7 +131,10 @@ def calibration(request: TreeRequest, notes: list[str]) -> str:
 
 def implementation(request: TreeRequest, notes: list[str]) -> str:
     """README of the code folder: which code, commit, configuration and command."""
-    settings = [item for item in request.settings.items() if item[1] is not None]
+    given = dict(request.settings)
+    if given.get("stand_in"):
+        del given["dtype"]  # of weights that it has not
+    settings = [item for item in given.items() if item[1] is not None]
     return _page(
         f"{IMPLEMENTATION}: {BENCHMARK}",
         notes,
