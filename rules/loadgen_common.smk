@@ -159,18 +159,12 @@ def submissions():
 
 
 def tree_to_check(wildcards):
-    """The tree that the configuration names, and the folder of its run if that is named."""
+    """The tree that the configuration names."""
     if CONFIG["tree"] is None:
         raise WorkflowError(
             "name the tree: snakemake check_tree --cores 1 --config tree=PATH"
         )
-    return [path for path in (CONFIG["tree"], CONFIG["tree_run"]) if path is not None]
-
-
-def captions_at_hand(wildcards):
-    """Option for the captions of the data set, where they have been fetched."""
-    captions = f"resources/{DATASET}/captions.tsv"
-    return ["--captions", captions] if Path(captions).is_file() else []
+    return CONFIG["tree"]
 
 
 def checkout_files():

@@ -108,8 +108,9 @@ rule check_tree:
         mem_mb=4000,
         runtime="30m",
     params:
-        tool=Path(workflow.basedir, "tools/check_tree.py"),
         tree=tree_to_check,
-        captions=captions_at_hand,
-    shell:
-        "python {params.tool:q} {params.tree:q} {params.captions:q} 2>&1 | tee {log:q}"
+        run=CONFIG["tree_run"],
+        captions=f"resources/{DATASET}/captions.tsv",
+        code=code("check_tree"),
+    script:
+        "../scripts/check_tree.py"

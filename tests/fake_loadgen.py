@@ -34,7 +34,7 @@ from loadgen_logs import (
 )
 from t2i.files import file_table
 from t2i.loadgen import logs
-from t2i.loadgen.accuracy import accuracy_text
+from t2i.loadgen.accuracy_log import accuracy_text
 from t2i.loadgen.audit_images import expected_images
 from t2i.loadgen.rounds import (
     AUDITS,

@@ -22,7 +22,8 @@ from t2i.features import NAMES, Features, gather
 from t2i.fid import moments
 from t2i.files import sha256_file
 from t2i.labels import Network
-from t2i.loadgen.accuracy import ScoredLog, accuracy_text, score_log, write_scores
+from t2i.loadgen.accuracy import ScoredLog, score_log, write_scores
+from t2i.loadgen.accuracy_log import accuracy_text
 from t2i.metrics import reduce_metrics
 from t2i.scoring import score_shard
 from test_accuracy_log import log_text

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from t2i.captions import read_captions
 from t2i.compliance import FAIL
-from t2i.submission.discover import BUILT, judge_tree, told
+from t2i.submission.discover import judge_tree, run_of, told
 
 
 def main() -> int:
@@ -23,9 +23,7 @@ def main() -> int:
     parser.add_argument("run", type=Path, nargs="?", help="the variant's folder that made it")
     parser.add_argument("--captions", type=Path, help="captions.tsv of the data set")
     arguments = parser.parse_args()
-    run = arguments.run
-    if run is None and (arguments.tree.resolve().parent / BUILT).is_file():
-        run = arguments.tree.resolve().parent
+    run = arguments.run or run_of(arguments.tree)
     captions = None
     if arguments.captions is not None:
         captions = [row.caption for row in read_captions(arguments.captions)]

@@ -17,7 +17,7 @@ from t2i.archive import Sample, encode_png
 from t2i.captions import shown_line
 from t2i.features import NAMES, Features, gather
 from t2i.files import write_json, write_text
-from t2i.loadgen.accuracy_log import AccuracyLog, Entry, hash_line, truncate
+from t2i.loadgen.accuracy_log import AccuracyLog, Entry, accuracy_text, truncate
 
 SCHEMA = 1
 LOG_NAME = "mlperf_log_accuracy.json"
@@ -109,16 +109,6 @@ def score_log(
 def _same(known: Features, row: int, entry: Entry, image: tuple[int, int]) -> bool:
     """Whether a row of features was taken of the record's pixels; digests know no shape."""
     return bool(known.sha256[row] == entry.sha256) and tuple(known.size[row]) == image
-
-
-def accuracy_text(fid: float, clip: float, sha256: str) -> str:
-    """An accuracy.txt: the scores between single quotes and the log's digest.
-
-    The submission checker reads digits and a point from each score, so there are no exponents.
-    """
-    scores = {"FID_SCORE": fid, "CLIP_SCORE": clip}
-    plain = {name: np.format_float_positional(score, trim="0") for name, score in scores.items()}
-    return f"Accuracy Results: {plain}\n{hash_line(sha256)}"
 
 
 def write_scores(

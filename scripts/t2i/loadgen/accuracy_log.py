@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from t2i.compliance import FAIL, NOT_APPLICABLE, OURS, PASS, RULES, Check
 from t2i.files import publish, sha256_bytes
 
@@ -348,3 +350,13 @@ def truncate(source: Path, target: Path) -> None:
 def hash_line(sha256: str) -> str:
     """What a submission's accuracy.txt says of the log before it was truncated."""
     return f"\nhash={sha256}\n"
+
+
+def accuracy_text(fid: float, clip: float, sha256: str) -> str:
+    """An accuracy.txt: the scores between single quotes and the log's digest.
+
+    The submission checker reads digits and a point from each score, so there are no exponents.
+    """
+    scores = {"FID_SCORE": fid, "CLIP_SCORE": clip}
+    plain = {name: np.format_float_positional(score, trim="0") for name, score in scores.items()}
+    return f"Accuracy Results: {plain}\n{hash_line(sha256)}"

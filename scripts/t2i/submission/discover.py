@@ -60,6 +60,12 @@ def _system_type(path: Path) -> str:
     return "edge"
 
 
+def run_of(tree: Path) -> Path | None:
+    """The variant's folder that a tree lies in, None where it lies elsewhere."""
+    folder = tree.resolve().parent
+    return folder if (folder / BUILT).is_file() else None
+
+
 def of_run(variant: Path, captions: Sequence[str] | None) -> tuple[Expected, dict[str, Any]]:
     """What the tree of a variant's folder is judged by, and its submission_files.json.
 

@@ -15,8 +15,7 @@ from typing import Any
 from t2i.archive import decode_png
 from t2i.compliance import OURS, Check
 from t2i.files import file_table, files_of, read_json, sha256_bytes, sha256_file
-from t2i.loadgen.accuracy import accuracy_text
-from t2i.loadgen.accuracy_log import truncate
+from t2i.loadgen.accuracy_log import accuracy_text, truncate
 from t2i.loadgen.rounds import AUDITS
 from t2i.submission.findings import Finding, Rule, judge, listed
 from t2i.submission.layout import ACCURACY_LOG
