@@ -14,7 +14,7 @@ from fake_submission import WEIGHTS, tree_request
 from fake_system import GPU, MACHINE, SOFTWARE, WITH_GPUS
 from t2i.files import sha256_file
 from t2i.loadgen.rounds import AUDITS
-from t2i.submission.tree import build_tree
+from t2i.submission.tree import build_tree, tree_table
 
 RECORD = {"machine": MACHINE, "software": SOFTWARE}
 
@@ -79,6 +79,12 @@ def test_the_layout_from_v6_on(loadgen, tmp_path):
             "size": (tree / name).stat().st_size,
             "sha256": sha256_file(tree / name),
         }
+
+
+def test_the_table_of_a_tree_is_that_of_the_tree_itself(loadgen, tmp_path):
+    for request in (tree_request(), tree_request("v5.1", "open", audits=())):
+        built = build_tree(tmp_path / request.round, loadgen, request)
+        assert tree_table(loadgen, request) == built
 
 
 def same_content(one: Path, other: Path) -> bool:

@@ -20,7 +20,7 @@ from t2i.loadgen.rounds import AUDITS
 from t2i.submission.findings import Finding, Rule, judge, listed
 from t2i.submission.layout import ACCURACY_LOG
 from t2i.submission.mending import explained
-from t2i.submission.tree import TreeRequest, build_tree, recorded_request, source_folder
+from t2i.submission.tree import TreeRequest, recorded_request, source_folder, tree_table
 from t2i.submission.tree_checks import empty_folders, odd_files
 
 SNAKEMAKE = ".snakemake_timestamp"  # which it writes into folders that are outputs
@@ -69,9 +69,7 @@ def _originals(run: Run) -> Finding:
 
 
 def _files(run: Run) -> Finding:
-    with tempfile.TemporaryDirectory() as name:
-        again = Path(name) / "tree"
-        wanted = build_tree(again, run.loadgen, run.request)
+    wanted = tree_table(run.loadgen, run.request)
     source = source_folder(run.request)
     built: Mapping[str, Any] = run.built["files"]
     # The workflow may have been edited since; what ran is what was there then.

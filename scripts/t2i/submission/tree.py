@@ -12,7 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from t2i.files import file_table, files_of, publish_folder, read_json
+from t2i.files import (
+    file_table,
+    files_of,
+    publish_folder,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+)
 from t2i.loadgen.rounds import AUDITS, BENCHMARK
 from t2i.submission import texts
 from t2i.submission.layout import (
@@ -79,6 +86,34 @@ def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, d
     audits/. Files are {path: {"size" in bytes, "sha256"}} by path below `folder`. Raises ValueError
     with everything that is missing or does not fit together.
     """
+    sources, written = _contents(loadgen, request)
+    with publish_folder(folder) as part:
+        for name, source in sources.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, part / name)  # a second name would change with the original
+        for name, text in written.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_text(text, encoding="utf-8")
+        return file_table(part)
+
+
+def tree_table(loadgen: Path, request: TreeRequest) -> dict[str, dict[str, Any]]:
+    """The files that `build_tree` would make, without making them. Raises as it does."""
+    sources, written = _contents(loadgen, request)
+    table = {
+        str(name): {"size": source.stat().st_size, "sha256": sha256_file(source)}
+        for name, source in sources.items()
+    }
+    for name, text in written.items():
+        content = text.encode()
+        table[str(name)] = {"size": len(content), "sha256": sha256_bytes(content)}
+    return table
+
+
+def _contents(
+    loadgen: Path, request: TreeRequest
+) -> tuple[dict[PurePosixPath, Path], dict[PurePosixPath, str]]:
+    """What a tree holds: the files that are taken as they are, and the texts that are made here."""
     sources = dict(_sources(loadgen, request))
     problems = [
         f"{path}: {'is empty' if path.is_file() else 'is missing'}"
@@ -94,15 +129,7 @@ def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, d
     if problems:
         raise ValueError("\n".join(["the submission cannot be built:", *problems]))
     records = {scenario: read_json(path) for scenario, path in _records(loadgen, request).items()}
-    written = _written(request, records)
-    with publish_folder(folder) as part:
-        for name, source in sources.items():
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, part / name)  # a second name would change with the original
-        for name, text in written.items():
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            (part / name).write_text(text, encoding="utf-8")
-        return file_table(part)
+    return sources, _written(request, records)
 
 
 def _records(loadgen: Path, request: TreeRequest) -> dict[str, Path]:
