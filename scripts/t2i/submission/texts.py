@@ -65,7 +65,12 @@ def portable_command(command: str) -> str:
             words.append(portable(word))
         elif key not in LOCAL:
             words.append(f"{key}={portable(value)}")
-    return shlex.join(words)
+    bare = [  # --config whose only values were left out
+        place
+        for place, word in enumerate(words)
+        if word in ("--config", "-C") and not any("=" in one for one in words[place + 1 :][:1])
+    ]
+    return shlex.join(word for place, word in enumerate(words) if place not in bare)
 
 
 def _page(title: str, notes: list[str], *paragraphs: str) -> str:
