@@ -9,7 +9,7 @@ rule record_provenance:
     """Record inputs with digests and licences, software, device and commit of a run."""
     input:
         inputs=input_files(),
-        manifests=of_all_shards("shards/{shard}.json"),
+        facts=facts_of_machine(),
     output:
         run_file("provenance.json"),
     log:
@@ -25,6 +25,7 @@ rule record_provenance:
         runtime="30m",
     params:
         config=CONFIG,
+        sharded=CONFIG["sharded"],
         defaults=default_config(),
         sources={name: vars(source) for name, source in SOURCES.items()},
         code=code("record_provenance"),

@@ -12,6 +12,7 @@ rule run_loadgen:
         tokens=f"resources/{DATASET}/tokens.{MODEL}.npz",
         latents=f"resources/{DATASET}/latents.npy",
         captions=f"resources/{DATASET}/captions.tsv",
+        conf=own_conf,
     output:
         summary=scenario_file("{mode}/mlperf_log_summary.txt"),
         detail=scenario_file("{mode}/mlperf_log_detail.txt"),
@@ -47,7 +48,7 @@ rule score_accuracy:
     input:
         log=scenario_file("accuracy/mlperf_log_accuracy.json"),
         facts=scenario_file("accuracy/run.json"),
-        features=of_shards("features/{shard}.npz"),
+        features=features_at_hand(),
         captions=f"resources/{DATASET}/captions.tsv",
         sample_ids=f"resources/{DATASET}/sample_ids.txt",
         statistics=reference_statistics(),

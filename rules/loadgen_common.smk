@@ -120,6 +120,23 @@ def of_timed_scenarios(pattern):
     return of_driven_scenarios(pattern) if measured else []
 
 
+def facts_of_machine():
+    """Files that tell of software and device: of all shards, or of LoadGen's tests without them."""
+    if CONFIG["sharded"]:
+        return of_all_shards("shards/{shard}.json")
+    return of_driven_scenarios("performance/run.json")
+
+
+def features_at_hand():
+    """Features of the shards, which spare those of the same images in LoadGen's log."""
+    return of_shards("features/{shard}.npz") if CONFIG["sharded"] else []
+
+
+def own_conf(wildcards):
+    """A user.conf of the user's own, if there is one."""
+    return LOADGEN.get("user_conf", [])
+
+
 def submitted_files(wildcards):
     """Everything that a submission tree is made from."""
     modes = [mode for mode in rounds.MODES[:-1] if mode in LOADGEN["modes"]]

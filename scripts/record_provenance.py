@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from t2i.archive import read_manifest
-from t2i.files import write_json
+from t2i.files import read_json, write_json
 from t2i.lifetime import COMMAND_VARIABLE
 from t2i.logs import job_log
 from t2i.provenance import changed_defaults, environment_state, git_state, input_record
@@ -12,7 +12,8 @@ from t2i.sources import Source
 
 with job_log(snakemake.log[0]):
     sources = {name: Source(**facts) for name, facts in snakemake.params.sources.items()}
-    manifest = read_manifest(Path(snakemake.input.manifests[0]))
+    path = Path(snakemake.input.facts[0])
+    facts = read_manifest(path) if snakemake.params.sharded else read_json(path)
     write_json(
         Path(snakemake.output[0]),
         {
@@ -28,8 +29,8 @@ with job_log(snakemake.log[0]):
                 )
                 for path in snakemake.input.inputs
             ],
-            "software": manifest["software"],
-            "device": manifest["device"],
+            "software": facts["software"],
+            "device": facts["device"] if "device" in facts else facts["devices"][0],
             "environment": environment_state(),
             "git": git_state(Path(snakemake.scriptdir).parent),
             "command": os.environ.get(COMMAND_VARIABLE, ""),

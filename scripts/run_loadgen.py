@@ -19,6 +19,7 @@ with job_log(snakemake.log[0]) as terminal:
         tokens=Path(inputs.tokens),
         latents=Path(inputs.latents),
         captions=Path(inputs.captions),
+        user_conf=Path(inputs.conf) if inputs.conf else None,
         **settings,
     )
     run_test(request, Path(snakemake.output.facts).parent)

@@ -24,9 +24,10 @@ with (
     inputs, wildcards = snakemake.input, snakemake.wildcards
     facts = read_json(Path(inputs.facts))
     image = tuple(facts["image"])
-    known = gather(
-        (read_features(Path(path)) for path in inputs.features), snakemake.params.samples
-    )
+    known = None
+    if inputs.features:
+        parts = (read_features(Path(path)) for path in inputs.features)
+        known = gather(parts, snakemake.params.samples)
     inception, clip = (Path(files[0]) for files in (inputs.inception, inputs.clip))
     statistics = Path(inputs.statistics)
     with publish_folder(Path(snakemake.output[0])) as folder:

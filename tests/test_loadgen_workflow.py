@@ -143,3 +143,27 @@ def test_a_finished_tree_that_was_edited_is_built_anew(driven, tmp_path):
     assert page.read_bytes() == before
     assert (variant / "submission.edited").is_dir()
     assert "Nothing to be done" in place.snakemake(overlay=OVERLAY)
+
+
+@pytest.mark.slow
+def test_loadgen_and_a_submission_without_the_sharded_pass(finished, tmp_path):
+    from workflow_run import Workplace, copy_run
+
+    place = Workplace(copy_run(finished.folder, tmp_path / "project"))
+    loadgen = {"scenarios": ["Offline", "SingleStream"], "variants": ["fp32"], "time": 0.5}
+    overlay = {
+        "run": "bare",
+        "sharded": False,
+        "loadgen": loadgen,
+        "submission": OVERLAY["submission"],
+    }
+    place.snakemake(overlay=overlay)
+    variant = place.folder / "results/bare/fp32"
+    assert not (variant / "shards").exists() and not (variant / "metrics.json").exists()
+    scores = json.loads((variant / "loadgen/Offline/scores/accuracy.json").read_text())
+    assert scores["reused_features"] == 0
+    assert (scores["fid"], scores["clip"]) == finished.scores("fp32")[:2]
+    checks = json.loads((variant / "submission.json").read_text())["checks"]
+    found = {check["id"]: check["verdict"] for check in checks}
+    assert found["submission.run.files"] == found["submission.run.originals"] == "pass"
+    assert "Nothing to be done" in place.snakemake(overlay=overlay)

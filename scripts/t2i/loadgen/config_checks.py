@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from t2i.loadgen.rounds import (
@@ -12,6 +13,7 @@ from t2i.loadgen.rounds import (
     SERVER_LATENCY_SECONDS,
     required_scenarios,
 )
+from t2i.loadgen.settings import own_settings
 from t2i.submission.system import missing_fields, unknown_fields
 from t2i.yaml_files import Config
 
@@ -25,6 +27,8 @@ CLOSED_LIMITS = {
 def loadgen_mistakes(config: Config) -> Iterator[str]:
     """What LoadGen cannot be asked for: unknown variants, too many samples, modes without use."""
     loadgen = config.get("loadgen")
+    if not config.get("sharded", True) and "performance" not in (loadgen or {}).get("modes", []):
+        yield "  sharded: got False; then LoadGen's runs are all there is: add performance to them"
     if loadgen is None:
         return
     variants = list(config.get("variants", {}))
@@ -35,6 +39,7 @@ def loadgen_mistakes(config: Config) -> Iterator[str]:
     if count > samples:
         yield f"  loadgen.count: got {count}; the run has {samples} samples"
     modes, scenarios = loadgen.get("modes", []), loadgen.get("scenarios", [])
+    yield from _own_conf_mistakes(loadgen)
     if "FindPeakPerformance" in modes and scenarios and "Server" not in scenarios:
         yield (
             "  loadgen.modes: got 'FindPeakPerformance', which LoadGen knows for Server alone; "
@@ -45,6 +50,18 @@ def loadgen_mistakes(config: Config) -> Iterator[str]:
     for test in AUDITS:
         if test in modes and "performance" not in modes:
             yield f"  loadgen.modes: {test} is measured against a performance run; add performance"
+
+
+def _own_conf_mistakes(loadgen: dict[str, Any]) -> Iterator[str]:
+    """What LoadGen could not take of a user.conf of the user's own."""
+    path = loadgen.get("user_conf")
+    if path is None:
+        return
+    try:
+        for scenario in loadgen.get("scenarios", []):
+            own_settings(Path(path), scenario)
+    except (OSError, ValueError) as error:
+        yield f"  loadgen.user_conf: {error}"
 
 
 def submission_mistakes(config: Config) -> Iterator[str]:

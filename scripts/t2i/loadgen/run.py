@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from t2i.files import file_table, publish_folder, sha256_file, write_json, write
 from t2i.loadgen.children import Child, LoadGenError, Parent
 from t2i.loadgen.logs import read_detail
 from t2i.loadgen.rounds import AUDITS
-from t2i.loadgen.settings import TEST01_SAMPLES, audit_config, user_conf
+from t2i.loadgen.settings import TEST01_SAMPLES, audit_config, own_settings, user_conf
 from t2i.loadgen.workers import Worker, order, worker_pool
 from t2i.prompt_tokens import read_tokens
 from t2i.software import software_versions
@@ -64,7 +64,9 @@ class TestRequest:
     `engine` is the engine's folder. `max_batchsize` None is the engine's batch size, `qps`
     (samples/s) and `target_latency` (ms) None are measured, `workers` None is one for each GPU and
     one on a CPU; `time`, `max_latency`, `batch_wait` and `stall` are seconds. `stall` None follows
-    from the measured time of a batch. `given` names the settings that the configuration said.
+    from the measured time of a batch. `given` names the settings that the configuration said. What
+    `user_conf`, a file of the user's own, says of the scenario takes the place of the others;
+    `min_query_count` None is `query_floor`'s.
     """
 
     __test__ = False  # a name that pytest would take for its own
@@ -90,6 +92,8 @@ class TestRequest:
     workers: int | None
     stall: float | None
     given: tuple[str, ...]
+    user_conf: Path | None = None
+    min_query_count: int | None = None
 
 
 def run_test(request: TestRequest, folder: Path) -> None:
@@ -98,6 +102,10 @@ def run_test(request: TestRequest, folder: Path) -> None:
     Raises LoadGenError, which says what to do, when a worker fails, dies or stalls, or when
     LoadGen could not run the test as asked. A test that LoadGen calls INVALID is a result.
     """
+    if request.user_conf is not None:
+        own = own_settings(request.user_conf, request.scenario)
+        given = (*request.given, *(name for name in own if name not in request.given))
+        request = replace(request, **own, given=given, user_conf=None)
     manifest = read_manifest(request.engine)
     captions = len(read_tokens(request.tokens).first)
     if request.count > captions:
@@ -255,6 +263,7 @@ def _drive(
         part / "user.conf",
         user_conf(
             request.scenario,
+            min_query_count=request.min_query_count,
             **{
                 key: settings[key]
                 for key in (

@@ -7,6 +7,8 @@ b66003e1).
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 from t2i.loadgen.rounds import (
@@ -23,6 +25,16 @@ LOADGEN_QUERIES = 100  # LoadGen's own min_query_count
 TEST01_SEED = 720381539243781796
 TEST01_SAMPLES = 128
 TEST04_INDEX = 3
+LONGEST_CONF = 1 << 16  # bytes
+# Keys of a user.conf of one's own: the setting of the same meaning, and by what it differs.
+OWN_KEYS = {
+    "target_qps": ("qps", 1.0),
+    "min_duration": ("time", 0.001),
+    "min_query_count": ("min_query_count", 1.0),
+    "samples_per_query": ("samples_per_query", 1.0),
+    "performance_sample_count_override": ("count", 1.0),
+}
+WHOLE = ("min_query_count", "samples_per_query", "count")
 
 
 def fewest_queries(scenario: str) -> int:
@@ -100,6 +112,60 @@ def user_conf(
     given["performance_sample_count_override"] = samples
     given["accuracy_sample_count_override"] = samples
     return "".join(f"{BENCHMARK}.{scenario}.{key} = {value}\n" for key, value in given.items())
+
+
+def read_conf(path: Path, scenario: str) -> dict[str, float]:
+    """Values of a LoadGen configuration file that apply to the benchmark in a scenario.
+
+    A later and a more special line wins, as in LoadGen. Raises ValueError for a line that is none.
+    """
+    if path.stat().st_size > LONGEST_CONF:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for settings")
+    found: dict[str, tuple[int, float]] = {}
+    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        name, equals, value = (part.strip() for part in text.partition("="))
+        parts = name.split(".")
+        if not equals or len(parts) != 3 or parts[1] not in ("*", *SCENARIOS):
+            raise ValueError(
+                f"{path}:{line_number}: {text[:80]!r} is not MODEL.SCENARIO.KEY = VALUE"
+            )
+        model, where, key = parts
+        if model in ("*", BENCHMARK) and where in ("*", scenario):
+            special = (model != "*") + (where != "*")
+            if key not in found or special >= found[key][0]:
+                found[key] = special, _number(value, f"{path}:{line_number}")
+    return {key: value for key, (_, value) in found.items()}
+
+
+def _number(text: str, where: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?", text):
+        raise ValueError(f"{where}: {text[:40]!r} is no number")
+    return float(text)
+
+
+def own_settings(path: Path, scenario: str) -> dict[str, Any]:
+    """Settings of a test, by their names here, that a user.conf of the user's own asks for.
+
+    Raises ValueError for a key that has no place in one: LoadGen passes over it, or the workflow
+    decides it.
+    """
+    found: dict[str, Any] = {}
+    for key, value in read_conf(path, scenario).items():
+        if key == "target_latency":
+            name, number = "target_latency", value
+            if scenario == "Server":
+                name, number = "max_latency", value / 1000
+        elif key in OWN_KEYS:
+            name, factor = OWN_KEYS[key]
+            number = value * factor
+        else:
+            known = ", ".join(sorted({*OWN_KEYS, "target_latency"}))
+            raise ValueError(f"{path}: {key} has no place in a user.conf here; known are {known}")
+        found[name] = round(number) if name in WHOLE else number
+    return found
 
 
 def _positive(name: str, value: float | None, scenario: str) -> float:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from t2i.compliance import OURS
-from t2i.loadgen.rounds import BENCHMARK, SCENARIOS
-from t2i.loadgen.settings import PERCENTILES
-from t2i.submission.findings import Finding, Rule, listed, number, read_text
+from t2i.loadgen.settings import PERCENTILES, read_conf
+from t2i.submission.findings import Finding, Rule, listed
 from t2i.submission.log_checks import RunLogs
 
 # Settings that LoadGen takes as they are asked for; an accuracy run has no duration.
@@ -94,30 +93,6 @@ def _percentile(run: RunLogs) -> Finding:
     wanted = PERCENTILES.get(run.scenario, 0.99)
     found = run.detail.get("effective_target_latency_percentile")
     return listed([] if found == wanted else [f"{found!r}; expected {wanted}"], found)
-
-
-def read_conf(path: Path, scenario: str) -> dict[str, float]:
-    """Values of a LoadGen configuration file that apply to the benchmark in a scenario.
-
-    A later and a more special line wins, as in LoadGen. Raises ValueError for a line that is none.
-    """
-    found: dict[str, tuple[int, float]] = {}
-    for line_number, line in enumerate(read_text(path).splitlines(), 1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        name, equals, value = (part.strip() for part in text.partition("="))
-        parts = name.split(".")
-        if not equals or len(parts) != 3 or parts[1] not in ("*", *SCENARIOS):
-            raise ValueError(
-                f"{path.name}:{line_number}: {text[:80]!r} is not MODEL.SCENARIO.KEY = VALUE"
-            )
-        model, where, key = parts
-        if model in ("*", BENCHMARK) and where in ("*", scenario):
-            special = (model != "*") + (where != "*")
-            if key not in found or special >= found[key][0]:
-                found[key] = special, number(value)
-    return {key: value for key, (_, value) in found.items()}
 
 
 def _conf(run: RunLogs, folder: Path) -> Finding:
