@@ -116,6 +116,40 @@ rule verify_audit:
         "../scripts/verify_audit.py"
 
 
+rule score_audit:
+    """Scores of TEST01's images beside the accuracy run's, where part III of the audit is asked for."""
+    input:
+        test=scenario_file("TEST01/mlperf_log_accuracy.json"),
+        facts=scenario_file("TEST01/run.json"),
+        accuracy=scenario_file("accuracy/mlperf_log_accuracy.json"),
+        captions=f"resources/{DATASET}/captions.tsv",
+        statistics=reference_statistics(),
+        inception=network_folder(SCORES["inception"]),
+        clip=network_folder(SCORES["clip"]),
+    output:
+        directory(scenario_file("part_iii")),
+    log:
+        "logs/{run}/{variant}/score_audit/{scenario}.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/score_audit/{scenario}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: device_threads(CONFIG["device"], SCORES["threads"])
+    resources:
+        gpu=device_gpus(CONFIG["device"]),
+        mem_mb=8000 + 40 * SCORES["batch_size"],
+        runtime="1h",
+    params:
+        device=CONFIG["device"],
+        threads=SCORES["threads"],
+        batch_size=SCORES["batch_size"],
+        code=code("score_audit"),
+    script:
+        "../scripts/score_audit.py"
+
+
 rule judge_scenario:
     """Judge a scenario by every rule that applies, and say so in plain words."""
     input:

@@ -148,6 +148,7 @@ def submitted_files(wildcards):
     )
     names = [f"{mode}/{name}" for mode in modes for name in logs] + ["scores"]
     names += [f"audits/{test}" for test in LOADGEN_AUDITS]
+    names += ["part_iii"] if LOADGEN["part_iii"] else []
     return [
         file
         for name in names
@@ -229,6 +230,7 @@ def loadgen_results():
         if "accuracy" in modes:
             patterns.append("scores")
         patterns += [f"audits/{test}" for test in LOADGEN_AUDITS]
+        patterns += ["part_iii"] if LOADGEN["part_iii"] else []
         files += [f"{{variant}}/loadgen/{scenario}/{name}" for name in patterns]
     if CONFIG["submission"] is not None:
         files += [f"{{variant}}/{SUBMITTED_SYSTEM}", "{variant}/submission.json"]

@@ -22,7 +22,13 @@ from t2i.features import NAMES, Features, gather
 from t2i.fid import moments
 from t2i.files import sha256_file
 from t2i.labels import Network
-from t2i.loadgen.accuracy import ScoredLog, score_log, write_scores
+from t2i.loadgen.accuracy import (
+    ScoredLog,
+    logged_samples,
+    score_log,
+    score_samples,
+    write_scores,
+)
 from t2i.loadgen.accuracy_log import accuracy_text
 from t2i.metrics import reduce_metrics
 from t2i.scoring import score_shard
@@ -223,3 +229,24 @@ def test_neither_module_needs_torch() -> None:
     scripts = Path(__file__).parents[1] / "scripts"
     code = "import sys, t2i.loadgen.accuracy; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=scripts)
+
+
+def test_some_samples_are_scored_as_all_are(
+    log: Path, images: np.ndarray, sharded: Features, networks: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """Part III of TEST01: of an index that comes again, with other pixels, the first one counts."""
+    path = tmp_path / "test01.json"
+    records = [(3, images[3]), (1, images[1]), (3, 255 - images[3]), (4, images[4])]
+    path.write_bytes(log_text([(index, image.tobytes()) for index, image in records]))
+    assert logged_samples(path) == [1, 3, 4]
+    found, sha256 = score_samples(path, SIZE, [1, 3, 4], CAPTIONS, *networks, BATCH)
+    wanted = Features(**{name: getattr(sharded, name)[[1, 3, 4]] for name in NAMES})
+    assert_equal(found, wanted)
+    assert sha256 == sha256_file(path)
+    again, _ = score_samples(log, SIZE, [1, 3, 4], CAPTIONS, *networks, BATCH)
+    assert_equal(again, wanted)
+    with pytest.raises(ValueError, match=r"has no image of samples \[2\]"):
+        score_samples(path, SIZE, [1, 2], CAPTIONS, *networks, BATCH)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="cut off"):
+        logged_samples(path)

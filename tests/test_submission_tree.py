@@ -13,6 +13,7 @@ from fake_loadgen import write_scores, write_variant
 from fake_submission import WEIGHTS, tree_request
 from fake_system import GPU, MACHINE, SOFTWARE, WITH_GPUS
 from t2i.files import sha256_file
+from t2i.loadgen.accuracy_log import accuracy_text
 from t2i.loadgen.rounds import AUDITS
 from t2i.submission.tree import build_tree, tree_table
 
@@ -354,3 +355,16 @@ def test_the_official_checker_finds_only_the_accuracy_outside_the_windows(
     build_tree(tmp_path / "open", loadgen, tree_request(division="open"))
     ok, errors = official_messages(inference_checkout, tmp_path / "open", "v6.1")
     assert ok, "\n".join(errors)
+
+
+def test_scores_of_part_iii_come_into_the_tree(loadgen, tmp_path):
+    """And decide where TEST01 found images that differ."""
+    runs = copied(loadgen, tmp_path)
+    folder = runs / "Offline/part_iii"
+    folder.mkdir()
+    for name, clip in (("baseline", 31.5), ("compliance", 31.6)):
+        (folder / f"{name}_accuracy.txt").write_text(accuracy_text(99.0, clip, "a" * 64))
+    files = build_tree(tmp_path / "tree", runs, tree_request())
+    root = "closed/acme/results/my-box/stable-diffusion-xl"
+    assert f"{root}/Offline/TEST01/accuracy/baseline_accuracy.txt" in files
+    assert f"{root}/SingleStream/TEST01/accuracy/baseline_accuracy.txt" not in files

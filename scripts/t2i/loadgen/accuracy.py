@@ -106,6 +106,60 @@ def score_log(
     )
 
 
+def score_samples(
+    path: Path,
+    image: tuple[int, int],
+    indices: Sequence[int],
+    captions: list[str],
+    inception: Any,
+    clip: Any,
+    batch_size: int,
+) -> tuple[Features, str]:
+    """Features of some samples' images in a log, in index order, and the whole log's sha256.
+
+    Of an index that comes again the first record counts, as for the official script. Raises
+    ValueError for samples that the log lacks, and for a damaged log.
+    """
+    from t2i.scoring import score_shard  # here, as the rest needs no torch
+
+    height, width = image
+    log = AccuracyLog(path, height * width * 3)
+    left = set(indices)
+
+    def wanted() -> Iterator[tuple[Sample, np.ndarray]]:
+        for entry in _first_entries(log):
+            if entry.qsl_idx in left:
+                left.remove(entry.qsl_idx)
+                pixels = np.frombuffer(entry.data, dtype=np.uint8).reshape(height, width, 3)
+                yield Sample(entry.qsl_idx, -1, "", entry.sha256, True), pixels
+
+    parts, images = [], wanted()
+    while batch := list(islice(images, batch_size)):
+        samples, pixels = map(list, zip(*batch, strict=True))
+        parts.append(score_shard(samples, pixels, captions, inception, clip, batch_size))
+    if left or not parts:
+        raise ValueError(f"{path}: has no image of samples {sorted(left)[:10]}")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in NAMES}
+    order = np.argsort(joined["index"])
+    return Features(**{name: rows[order] for name, rows in joined.items()}), log.sha256
+
+
+def logged_samples(path: Path) -> list[int]:
+    """Indices of the samples that a log has images of, sorted."""
+    return sorted({entry.qsl_idx for entry in _first_entries(AccuracyLog(path))})
+
+
+def _first_entries(log: AccuracyLog) -> Iterator[Entry]:
+    """The first record of each index; others may differ, where an engine is not deterministic.
+
+    Raises ValueError, at the end, for a log that is damaged otherwise.
+    """
+    yield from log.entries()
+    damage = [problem.text for problem in log.problems if problem.kind != "twice"]
+    if damage:
+        raise ValueError(f"{log.path}: {'; '.join(damage[:3])}; run this mode again")
+
+
 def _same(known: Features, row: int, entry: Entry, image: tuple[int, int]) -> bool:
     """Whether a row of features was taken of the record's pixels; digests know no shape."""
     return bool(known.sha256[row] == entry.sha256) and tuple(known.size[row]) == image

@@ -47,6 +47,8 @@ def loadgen_mistakes(config: Config) -> Iterator[str]:
         )
     if "TEST01" in modes and "accuracy" not in modes:
         yield "  loadgen.modes: TEST01 compares images with those of the accuracy run; add accuracy"
+    if loadgen.get("part_iii") and not {"TEST01", "accuracy"} <= set(modes):
+        yield "  loadgen.part_iii: got True; it scores what TEST01 logs, add TEST01 and accuracy"
     for test in AUDITS:
         if test in modes and "performance" not in modes:
             yield f"  loadgen.modes: {test} is measured against a performance run; add performance"

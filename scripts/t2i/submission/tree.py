@@ -218,9 +218,9 @@ def _audit_sources(
     for path in layout.required_of(scenario, test):
         logged = path.parent == folder / RUN
         yield path, runs / test / path.name if logged else verified / path.relative_to(folder)
-    for name in NOT_DETERMINISTIC:
-        if (verified / "accuracy" / name).exists():
-            yield folder / "accuracy" / name, verified / "accuracy" / name
+    for name in NOT_DETERMINISTIC if test == "TEST01" else ():
+        if (runs / "part_iii" / name).exists():
+            yield folder / "accuracy" / name, runs / "part_iii" / name
 
 
 def _unfit(request: TreeRequest) -> Iterator[str]:
