@@ -1,4 +1,4 @@
-"""Scores of TEST01's images beside the accuracy run's of the same samples: part III of the audit."""
+"""Scores of TEST01's images and of the accuracy run's same samples: part III of the audit."""
 
 from pathlib import Path
 
