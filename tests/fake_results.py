@@ -100,6 +100,8 @@ def check(name: str, verdict: str, value: Any = None, **more: Any) -> dict[str, 
         **bounds,
         "verdict": verdict,
         "source": "https://github.com/mlcommons/inference_policies",
+        "why": "",
+        "mend": "",
         **more,
     }
 
