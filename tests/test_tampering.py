@@ -6,10 +6,10 @@ import pytest
 
 from fake_loadgen import SIDE, image_of, set_detail, set_summary
 from fake_submission import build_submission
-from forgeries import FORGERIES
+from forgeries import FORGERIES, other_pixels
 from t2i.compliance import FAIL
 from t2i.files import read_json
-from t2i.loadgen.accuracy_log import check_log
+from t2i.loadgen.accuracy_log import accuracy_text, check_log
 from t2i.loadgen.rules import RULES
 from t2i.submission.checks import Expected, check_tree
 from t2i.submission.mending import LOADGEN_RULES, advice
@@ -22,6 +22,7 @@ from tampering import Case
 CASES = (*CHANGES, *FORGERIES)
 
 COUNT = 5000
+LOG_PIXELS = "submission.Offline.TEST01.accuracy.log.pixels"
 IMAGE_BYTES = SIDE * SIDE * 3
 
 
@@ -104,6 +105,21 @@ def test_a_run_that_was_edited_with_its_tree(run, path, check):
     built = {**read_json(run / "submission_files.json"), "files": files}
     checks = run_checks(run / "tree", run / "loadgen", built)
     assert f"submission.run.{check}" in {c.id for c in checks if c.verdict == FAIL}
+
+
+@pytest.mark.parametrize(("clip", "passes"), [(31.6, True), (32.5, False)])
+def test_part_iii_decides_where_images_of_test01_differ(good, tree, clip, passes):
+    """An engine that is not deterministic: other pixels, whose scores have to be about the same."""
+    other_pixels(tree)
+    folder = tree / "closed/acme/results/my-box/stable-diffusion-xl/Offline/TEST01"
+    text = folder / "verify_accuracy.txt"
+    text.write_text(text.read_text().replace("TEST PASS", "TEST FAIL"))
+    assert {"submission.Offline.TEST01.images", LOG_PIXELS} <= failed(tree, good[1])
+    for name, score in (("baseline", 31.5), ("compliance", clip)):
+        (folder / f"accuracy/{name}_accuracy.txt").write_text(accuracy_text(99.0, score, "a" * 64))
+    found = failed(tree, good[1])
+    assert ("submission.Offline.TEST01.images" not in found) == passes
+    assert LOG_PIXELS not in found
 
 
 def test_each_finding_says_why_and_what_to_do(good, tree):

@@ -98,7 +98,7 @@ def advice(name: str) -> tuple[str, str]:
     parts = name.split(".")
     for start in range(1, len(parts)):
         for stop in range(len(parts), start, -1):
-            if (found := ADVICE.get(".".join(parts[start:stop]))) and parts[start:stop]:
+            if found := ADVICE.get(".".join(parts[start:stop])):
                 return found
     return LOADGEN_RULES
 
