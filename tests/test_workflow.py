@@ -49,11 +49,13 @@ ASIDE = (
     "free",
     "run_loadgen",
     "score_accuracy",
+    "score_audit",
     "verify_audit",
     "judge_scenario",
     "fetch_checkout",
     "build_submission",
     "check_submission",
+    "check_tree",
 )
 OF_DEMO = {  # which drives the model by LoadGen, too
     *("run_loadgen", "score_accuracy", "judge_scenario"),
@@ -110,8 +112,10 @@ def test_the_report_says_what_a_small_run_of_a_miniature_is_not(finished):
         for entry in json.loads((folder / "report.json").read_text())["not_comparable"]
     ]
     assert "micro-sdxl is a miniature trained on drawn pictures" in reasons
-    assert "micro-clip has weights trained on drawn pictures" in reasons
-    assert "micro-inception has random weights" in reasons
+    clip = "CLIP's network is micro-clip, not MLPerf's, and has weights trained on drawn pictures"
+    assert clip in reasons
+    assert "FID's network is micro-inception, not MLPerf's, and has random weights" in reasons
+    assert "2 steps, MLPerf takes 20" in reasons
     assert "10 of the 10 compliance samples lie beyond the 6 samples of this run" in reasons
     page = html.unescape((folder / "report.html").read_text())
     assert [reason for reason in reasons if reason not in page] == []
