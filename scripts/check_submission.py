@@ -11,7 +11,7 @@ from t2i.loadgen.settings import shortened
 from t2i.logs import job_log
 from t2i.submission import official
 from t2i.submission.checkout import NO_CHECKOUT, open_checkout
-from t2i.submission.checks import Expected, check_tree, submission_result
+from t2i.submission.checks import Expected, check_tree, recorded, submission_result
 from t2i.submission.run_checks import run_checks
 
 with job_log(snakemake.log[0]) as terminal:
@@ -32,14 +32,10 @@ with job_log(snakemake.log[0]) as terminal:
         windows={key: tuple(windows[key]) for key in ("fid", "clip")} if windows else None,
         image_ids=image_ids(params.round, read_sample_ids(Path(inputs.sample_ids))),
         files=built["files"],
-        images={score["scenario"]: score["compliance_images"] for score in scores},
-        logs={score["scenario"]: score["log"]["sha256"] for score in scores},
-        metrics={
-            found["scenario"]: found["metric"]["value"] for found in verdicts if found["metric"]
-        },
         rehearsal=params.rehearsal,
         shortened=tuple(shortened(params.settings["time"], params.settings["count"])),
     )
+    expected = recorded(expected, scores, verdicts)
     loadgen = Path(inputs.files).with_name("loadgen")
     checks = [*check_tree(tree, expected), *run_checks(tree, loadgen, built)]
     if params.checkout is None:

@@ -14,7 +14,7 @@ with job_log(snakemake.log[0]):
     from t2i.fid import read_moments
     from t2i.files import sha256_file, write_json
     from t2i.metrics import SCHEMA, check_same_images, reduce_metrics, shard_facts
-    from t2i.protocol import Recipe, scoring
+    from t2i.protocol import recipe, scoring
 
     samples = snakemake.params.samples
     manifests = [read_manifest(Path(path)) for path in snakemake.input.manifests]
@@ -25,10 +25,7 @@ with job_log(snakemake.log[0]):
     metrics, influence = reduce_metrics(
         features,
         reference,
-        Recipe(
-            **snakemake.params.recipe,
-            **{name: manifests[0]["inputs"][name] for name in ("captions", "latents")},
-        ),
+        recipe(snakemake.params.recipe, manifests[0]["inputs"]),
         scoring(
             Path(snakemake.input.inception[0]).parent,
             Path(snakemake.input.clip[0]).parent,

@@ -19,7 +19,7 @@ with (
     from t2i.loadgen.accuracy import score_log, write_scores
     from t2i.loadgen.rounds import image_ids
     from t2i.metrics import reduce_metrics
-    from t2i.protocol import Recipe, scoring
+    from t2i.protocol import recipe, scoring
 
     inputs, wildcards = snakemake.input, snakemake.wildcards
     facts = read_json(Path(inputs.facts))
@@ -47,10 +47,7 @@ with (
         metrics, _ = reduce_metrics(
             scored.features,
             read_moments(statistics),
-            Recipe(
-                **snakemake.params.recipe,
-                **{name: facts["inputs"][name] for name in ("captions", "latents")},
-            ),
+            recipe(snakemake.params.recipe, facts["inputs"]),
             scoring(inception.parent, clip.parent, statistics),
         )
         names = {key: wildcards[key] for key in ("run", "variant", "scenario")}

@@ -23,20 +23,28 @@ from t2i.loadgen.config_checks import (
     rehearsal_mistakes,
     submission_mistakes,
 )
+from t2i.loadgen.rounds import OFFICIAL_SAMPLES
+from t2i.protocol import (
+    MLPERF_DATASET,
+    MLPERF_GUIDANCE,
+    MLPERF_MODEL,
+    MLPERF_NETWORKS,
+    MLPERF_STATISTICS,
+    MLPERF_STEPS,
+)
 from t2i.settings import NETWORK_SOURCES
 from t2i.yaml_files import Config, ConfigError
 
-CLOSED_STATISTICS = "coco2014/val2014.npz"
 CLOSED = {
-    "dataset": "coco2014",
-    "model": "sdxl-base-1.0",
-    "samples": 5000,
-    "sampler.steps": 20,
-    "sampler.guidance": 8.0,
+    "dataset": MLPERF_DATASET,
+    "model": MLPERF_MODEL,
+    "samples": OFFICIAL_SAMPLES,
+    "sampler.steps": MLPERF_STEPS,
+    "sampler.guidance": MLPERF_GUIDANCE,
     "sampler.negative_prompt": NEGATIVE_PROMPT,
-    "scores.inception": "inception-2015-12-05",
-    "scores.clip": "clip-vit-b-32",
-    "scores.reference.statistics": CLOSED_STATISTICS,
+    "scores.inception": MLPERF_NETWORKS["inception"],
+    "scores.clip": MLPERF_NETWORKS["clip"],
+    "scores.reference.statistics": MLPERF_STATISTICS,
 }
 CLOSED_WINDOWS = {
     "samples": 5000,
@@ -325,7 +333,7 @@ def _against_closed_rules(config: Config) -> Iterator[str]:
         if value is not None and value != only:
             yield f"  {path}: got {value!r}" + wanted.format(only)
     if _at(config, "scores.reference.images") is not None:
-        yield "  scores.reference.statistics: missing" + wanted.format(CLOSED_STATISTICS)
+        yield "  scores.reference.statistics: missing" + wanted.format(MLPERF_STATISTICS)
     if config.get("windows") != CLOSED_WINDOWS:
         yield f"  windows: got {config.get('windows')}" + wanted.format(CLOSED_WINDOWS)
     for name, variant in config.get("variants", {}).items():

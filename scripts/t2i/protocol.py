@@ -5,6 +5,7 @@ Source of the values: the text-to-image reference of mlcommons/inference at b660
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ class Scoring:
     clip: Network
     statistics: str
     statistics_blob: str
+
+
+def recipe(given: Mapping[str, Any], inputs: Mapping[str, str]) -> Recipe:
+    """What the configuration says of a variant, with the digests of the inputs that were used."""
+    return Recipe(**given, captions=inputs["captions"], latents=inputs["latents"])
 
 
 def scoring(inception: Path, clip: Path, statistics: Path) -> Scoring:

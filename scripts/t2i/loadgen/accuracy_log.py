@@ -30,6 +30,7 @@ MOST_PROBLEMS = 100  # after so many the rest of a file is only hashed
 LISTED = 10  # indices or problems in a message
 SHOWN = 40  # bytes of a wrong place that a message quotes
 VIEWABLE = 4096  # bytes of head and tail in a truncated log
+ELLIPSIS = b"\n\n...\n\n"  # between them
 WHITESPACE = b" \t\r\n"
 DATA_KEY = re.compile(rb'"data"\s*:\s*"')
 NO_DIGIT = re.compile(rb"[^0-9A-Fa-f]")
@@ -342,7 +343,7 @@ def truncate(source: Path, target: Path) -> None:
         shown = handle.read(VIEWABLE)
         if len(shown) == VIEWABLE:
             handle.seek(-VIEWABLE, os.SEEK_END)
-            shown += b"\n\n...\n\n" + handle.read()
+            shown += ELLIPSIS + handle.read()
     with publish(target) as part:
         part.write_bytes(shown)
 

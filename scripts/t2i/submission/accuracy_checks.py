@@ -13,14 +13,13 @@ from pathlib import Path
 
 from t2i.compliance import CHECKER, OURS
 from t2i.files import sha256_file
+from t2i.loadgen.accuracy_log import ELLIPSIS, VIEWABLE
 from t2i.submission.findings import Finding, Rule, listed, number, read_text, within
 from t2i.submission.image_checks import Shown
 from t2i.submission.layout import ACCURACY_LOG, NOT_DETERMINISTIC
 from t2i.submission.log_checks import RunLogs
 from t2i.submission.truncated_log import (
-    ELLIPSIS,
     LARGEST_LOG,
-    VIEWABLE,
     read_truncated,
     wrong_indices,
     wrong_pixels,

@@ -100,6 +100,19 @@ class Expected:
         return required_scenarios(self.round, self.division, self.system_type)
 
 
+def recorded(
+    expected: Expected, scores: Sequence[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]
+) -> Expected:
+    """With what a run's accuracy.json's and verdict.json's say of images, logs and figures."""
+    metrics = {found["scenario"]: found["metric"] for found in verdicts}
+    return replace(
+        expected,
+        images={score["scenario"]: score["compliance_images"] for score in scores},
+        logs={score["scenario"]: score["log"]["sha256"] for score in scores},
+        metrics={name: metric["value"] for name, metric in metrics.items() if metric},
+    )
+
+
 def check_tree(tree: Path, expected: Expected) -> list[Check]:
     """Every rule on the tree in the folder `tree`, which holds closed/ or open/.
 

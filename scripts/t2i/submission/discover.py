@@ -13,7 +13,7 @@ from t2i.files import read_json
 from t2i.loadgen.logs import read_detail
 from t2i.loadgen.rounds import BENCHMARK, ROUNDS
 from t2i.loadgen.settings import shortened
-from t2i.submission.checks import Expected, check_tree
+from t2i.submission.checks import Expected, check_tree, recorded
 from t2i.submission.layout import DETAIL
 from t2i.submission.run_checks import run_checks
 
@@ -75,8 +75,8 @@ def of_run(variant: Path, captions: Sequence[str] | None) -> tuple[Expected, dic
     request, loadgen = built["request"], variant / "loadgen"
     runs = [read_json(loadgen / name / "performance/run.json") for name in request["scenarios"]]
     scores = [read_json(loadgen / name / "scores/accuracy.json") for name in request["scenarios"]]
-    verdicts = [loadgen / name / "verdict.json" for name in request["scenarios"]]
-    metrics = [read_json(path) for path in verdicts if path.is_file()]
+    paths = (loadgen / name / "verdict.json" for name in request["scenarios"])
+    verdicts = [read_json(path) for path in paths if path.is_file()]
     time = min(run["settings"]["time"] for run in runs)
     count = min(run["settings"]["count"] for run in runs)
     submission = request["submission"]
@@ -90,15 +90,10 @@ def of_run(variant: Path, captions: Sequence[str] | None) -> tuple[Expected, dic
         side=CLOSED_SIDE if request["division"] == "closed" else None,
         image_ids=[int(index) for index in scores[0]["compliance_images"]],
         files=built["files"],
-        images={score["scenario"]: score["compliance_images"] for score in scores},
-        logs={score["scenario"]: score["log"]["sha256"] for score in scores},
-        metrics={
-            found["scenario"]: found["metric"]["value"] for found in metrics if found["metric"]
-        },
         rehearsal=bool(request["settings"].get("stand_in")),
         shortened=tuple(shortened(time, count)),
     )
-    return expected, built
+    return recorded(expected, scores, verdicts), built
 
 
 def judge_tree(

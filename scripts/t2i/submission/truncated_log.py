@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-VIEWABLE = 4096
-ELLIPSIS = b"\n\n...\n\n"
+from t2i.loadgen.accuracy_log import ELLIPSIS
+
 LARGEST_LOG = 10240
 OPENING = rb'\{ "seq_id" : (\d{1,19}), "qsl_idx" : (\d{1,19}), "data" : "'
 RECORD = re.compile(OPENING + rb'([0-9A-F]*)("?)')
