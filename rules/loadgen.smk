@@ -13,6 +13,7 @@ rule run_loadgen:
         latents=f"resources/{DATASET}/latents.npy",
         captions=f"resources/{DATASET}/captions.tsv",
         conf=own_conf,
+        audit_conf=own_audit_conf,
     output:
         summary=scenario_file("{mode}/mlperf_log_summary.txt"),
         detail=scenario_file("{mode}/mlperf_log_detail.txt"),

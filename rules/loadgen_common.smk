@@ -137,6 +137,11 @@ def own_conf(wildcards):
     return LOADGEN.get("user_conf", [])
 
 
+def own_audit_conf(wildcards):
+    """An audit.config of the user's own, if there is one for the mode."""
+    return LOADGEN["audit_conf"].get(wildcards.mode, [])
+
+
 def submitted_files(wildcards):
     """Everything that a submission tree is made from."""
     modes = [mode for mode in rounds.MODES[:-1] if mode in LOADGEN["modes"]]

@@ -49,6 +49,7 @@ rule build_submission:
         division=CONFIG["division"],
         submission=CONFIG["submission"],
         scenarios=SUBMITTED_SCENARIOS,
+        inferred=settings.inferred_scenarios(CONFIG),
         audits=LOADGEN_AUDITS,
         variant=variant_settings,
         model=variant_model,

@@ -24,6 +24,7 @@ with job_log(snakemake.log[0]):
         weights=tuple(params.weights),
         patch=patch if patch.is_file() else None,
         scenarios=tuple(params.scenarios),
+        inferred=dict(params.inferred),
         audits=tuple(params.audits),
         commit=provenance["git"]["commit"],
         dirty=provenance["git"]["dirty"],

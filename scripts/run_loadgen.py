@@ -20,6 +20,7 @@ with job_log(snakemake.log[0]) as terminal:
         latents=Path(inputs.latents),
         captions=Path(inputs.captions),
         user_conf=Path(inputs.conf) if inputs.conf else None,
+        audit_conf=Path(inputs.audit_conf) if inputs.audit_conf else None,
         **settings,
     )
     run_test(request, Path(snakemake.output.facts).parent)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fake_loadgen import SIDE, captions, write_json, write_variant
 from fake_system import SUBMISSION
-from t2i.loadgen.rounds import AUDITS, required_scenarios
+from t2i.loadgen.rounds import AUDITS, INFERRED, required_scenarios
 from t2i.submission.checks import Expected
 from t2i.submission.system import FIELDS, GIVEN_ELSEWHERE
 from t2i.submission.tree import TreeRequest, build_tree, request_record
@@ -51,11 +51,16 @@ def build_submission(
     round_name: str = "v6.1",
     system_type: str = "edge",
     division: str = "closed",
+    inferred: bool = False,
+    system: str = SUBMISSION["system"],
     **settings: Any,
 ) -> Expected:
     """Build root/tree of fresh runs in root/loadgen; return what the tree is judged by."""
     submission = {**SUBMISSION, "system_type": system_type, "description": IN_WORDS}
+    submission["system"] = system
     request = tree_request(round_name, division, system_type, submission=submission)
+    if inferred:
+        request = replace(request, scenarios=("SingleStream",), inferred=dict(INFERRED))
     write_variant(root / "loadgen", request.scenarios, round_name, **settings)
     files = build_tree(root / "tree", root / "loadgen", request)
     built = {"schema": 1, "request": request_record(request), "files": files}

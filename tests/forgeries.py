@@ -30,7 +30,7 @@ from tampering import (
     system,
 )
 
-SOURCE = ROOT / "src/stable-diffusion-xl"
+SOURCE = ROOT / "src/stable-diffusion-xl/my-box"
 TEST01, TEST04 = OFFLINE / "TEST01", OFFLINE / "TEST04"
 CONF = OFFLINE / "user.conf"
 

@@ -4,7 +4,14 @@ import pytest
 
 from t2i.config import checked_config
 from t2i.loadgen.rounds import ROUNDS, image_ids, required_scenarios
-from t2i.settings import loadgen_settings, loadgen_variants, needed_sources, variant_model
+from t2i.settings import (
+    inferred_scenarios,
+    loadgen_settings,
+    loadgen_variants,
+    needed_sources,
+    submitted_scenarios,
+    variant_model,
+)
 from t2i.sources import read_sources
 from t2i.submission.system import NEVER_KNOWN
 from t2i.yaml_files import read_yaml
@@ -36,6 +43,14 @@ def test_the_official_run_can_be_submitted():
     assert settings["given"] == []
 
 
+def test_offline_may_be_inferred_where_it_is_not_run():
+    changes = {"submission.infer_offline": True, "loadgen.scenarios": ["SingleStream"]}
+    config = checked_config(changed(CLOSED, changes), SCHEMA, TABLE)
+    assert submitted_scenarios(config) == ["SingleStream"]
+    assert inferred_scenarios(config) == {"Offline": "SingleStream"}
+    assert inferred_scenarios(checked_config(CLOSED, SCHEMA, TABLE)) == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "config", "words"),
     [
@@ -44,6 +59,22 @@ def test_the_official_run_can_be_submitted():
         ({"loadgen.scenarios": ["Ofline"]}, DEMO, ["did you mean 'Offline'"]),
         ({"loadgen.part_iii": True}, DEMO, ["loadgen.part_iii", "add TEST01"]),
         ({"sharded": False, "loadgen.modes": ["accuracy"], "submission": None}, DEMO, ["sharded"]),
+        (
+            {"loadgen.audit_conf": {"TEST01": "no/such/file"}},
+            DEMO,
+            ["loadgen.audit_conf.TEST01", "no/such/file"],
+        ),
+        ({"submission.infer_offline": True}, DEMO, ["submission.infer_offline", "take it out"]),
+        (
+            {
+                "submission.infer_offline": True,
+                "submission.system_type": "datacenter,edge",
+                "loadgen.scenarios": ["SingleStream", "Server"],
+                "round": "v5.1",
+            },
+            DEMO,
+            ["submission.infer_offline", "only an edge system"],
+        ),
         ({"loadgen.user_conf": "no/such/file"}, DEMO, ["loadgen.user_conf", "no/such/file"]),
         ({"loadgen.time": 0}, DEMO, ["loadgen.time", "more than 0"]),
         ({"loadgen.qps": "fast"}, DEMO, ["loadgen.qps", "a finite number"]),

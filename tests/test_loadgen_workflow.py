@@ -21,6 +21,7 @@ OVERLAY = {
         "time": 0.5,
         "samples_per_query": 2,
         "count": 5,
+        "part_iii": True,
         "max_latency": 3.0,  # a search of the peak stops where a backlog takes so long
     },
     "submission": {
@@ -83,6 +84,16 @@ def test_scores_of_the_same_images_are_those_of_the_shards(driven):
     assert scores["reused_features"] == 5
     clip = np.concatenate([shard["clip"] for shard in shards])[:5]
     assert scores["clip"] == clip.astype(np.float64).mean()
+
+
+@pytest.mark.slow
+def test_part_iii_scores_the_same_images_twice(driven):
+    for scenario in SCENARIOS:
+        folder = driven.folder / "results/tiny/fp32/loadgen" / scenario / "part_iii"
+        baseline, audit = (
+            (folder / f"{name}_accuracy.txt").read_text() for name in ("baseline", "compliance")
+        )
+        assert baseline == audit and "FID_SCORE" in baseline, "a deterministic engine's"
 
 
 @pytest.mark.slow

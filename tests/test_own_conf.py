@@ -1,4 +1,4 @@
-"""A user.conf of the user's own takes the place of the configuration's numbers, by scenario."""
+"""Files in LoadGen's form of the user's own: user.conf by scenario, and audit.config by audit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from loadgen_runs import stand_in_test
 from t2i.files import read_json
 from t2i.loadgen.logs import read_detail
 from t2i.loadgen.run import run_test
-from t2i.loadgen.settings import own_settings, read_conf
+from t2i.loadgen.settings import audit_config, own_audit_config, own_settings, read_conf
 
 CONF = """
 # the numbers of two scenarios
@@ -71,3 +71,30 @@ def test_a_test_is_run_by_it(conf: Path, tmp_path: Path):
     assert detail.get("effective_target_qps") == 500.0
     assert detail.get("effective_min_duration_ms") == 200
     assert detail.get("requested_min_query_count") == 5
+
+
+def test_an_audit_is_run_by_an_audit_config_of_the_users_own(tmp_path: Path):
+    own = tmp_path / "audit.config"
+    own.write_text(audit_config("TEST04", 7).replace("same_index = 3", "same_index = 5"))
+    request = replace(stand_in_test(tmp_path), mode="TEST04", audit_conf=own)
+    run_test(request, tmp_path / "run")
+    detail = read_detail(tmp_path / "run/mlperf_log_detail.txt")
+    assert detail.get("effective_performance_issue_same_index") == 5
+
+
+@pytest.mark.parametrize(
+    ("test", "text", "words"),
+    [
+        ("TEST01", "*.*.mode = 1\n", "mode = 2 is missing; TEST01 runs in performance mode"),
+        ("TEST01", "*.*.accuracy_log_rng_seed = 1\n", "*.*.mode = 2 is missing"),
+        ("TEST01", "*.*.mode = 2\n*.*.performance_issue_same = 1\n", "not a setting of TEST01"),
+        ("TEST04", "*.*.mode = 2\n*.*.target_qps = 9\n", "target_qps is not a setting of TEST04"),
+        ("TEST04", "mode 2\n", "is not MODEL.SCENARIO.KEY = VALUE"),
+    ],
+)
+def test_other_audit_configs_are_refused(tmp_path: Path, test: str, text: str, words: str):
+    path = tmp_path / "audit.config"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        own_audit_config(path, test)
+    assert words in str(caught.value)

@@ -67,9 +67,9 @@ def test_the_layout_from_v6_on(loadgen, tmp_path):
     assert len([name for name in offline if name.startswith("accuracy/images/")]) == 11
     assert names(files, root) - names(files, f"{root}results/") > {
         "systems/my-box.json",
-        "documentation/calibration.md",
-        "src/stable-diffusion-xl/README.md",
-        "src/stable-diffusion-xl/config.yaml",
+        "documentation/my-box_calibration.md",
+        "src/stable-diffusion-xl/my-box/README.md",
+        "src/stable-diffusion-xl/my-box/config.yaml",
     }
     tree = tmp_path / "tree"
     assert {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()} == set(
@@ -123,7 +123,7 @@ def test_the_layout_before_v6(loadgen, tmp_path):
     assert "TEST01/verify_accuracy.txt" in names(files, f"{root}compliance{below}")
     results = names(files, f"{root}results{below}")
     assert {name.split("/")[0] for name in results} == {"accuracy", "performance"}
-    assert f"{root}code/stable-diffusion-xl/README.md" in files
+    assert f"{root}code/stable-diffusion-xl/my-box/README.md" in files
     assert not names(files, f"{root}src/")
 
 
@@ -211,10 +211,12 @@ def test_an_official_run_has_no_warnings(loadgen, tmp_path):
     place = "results/my-box/stable-diffusion-xl/Offline/"
     readme = content(tmp_path / "tree", f"{place}README.md")
     assert "`0123456789abcdef`" in readme
-    assert "`src/stable-diffusion-xl/config.yaml`" in readme
+    assert "`src/stable-diffusion-xl/my-box/config.yaml`" in readme
     assert "    snakemake --configfile config/mlperf.yaml --cores all\n" in readme
     assert "* time: 600.0\n" in readme and "None" not in readme
-    assert content(tmp_path / "tree", "src/stable-diffusion-xl/config.yaml") == "run: mlperf\n"
+    assert (
+        content(tmp_path / "tree", "src/stable-diffusion-xl/my-box/config.yaml") == "run: mlperf\n"
+    )
     assert json.loads(content(tmp_path / "tree", f"{place}measurements.json")) == {
         "input_data_types": "int64 tokens, fp32 latents",
         "retraining": "No",
@@ -222,7 +224,7 @@ def test_an_official_run_has_no_warnings(loadgen, tmp_path):
         "weight_data_types": "fp32",
         "weight_transformations": "none",
     }
-    calibration = content(tmp_path / "tree", "documentation/calibration.md")
+    calibration = content(tmp_path / "tree", "documentation/my-box_calibration.md")
     assert "no calibration was done" in calibration
 
 
@@ -268,7 +270,7 @@ def test_what_is_no_sdxl_is_said_on_every_page(loadgen, tmp_path, division, chan
         assert ("A REHEARSAL, NOT A SUBMISSION." in text) == (division == "closed")
     place = "results/my-box/stable-diffusion-xl/Offline/measurements.json"
     assert all(json.loads(content(tmp_path / "tree", place)).values())
-    shown = f"{division}/acme/src/stable-diffusion-xl/patch.py"
+    shown = f"{division}/acme/src/stable-diffusion-xl/my-box/patch.py"
     assert (shown in files) == bool(patched)
 
 
@@ -282,7 +284,7 @@ def test_a_short_run_says_so(loadgen, tmp_path):
     notes = json.loads(content(tmp_path / "tree", "systems/my-box.json"))["sw_notes"]
     assert "OFFLINE WAS ASKED FOR 5 OF 600 SECONDS." in notes
     assert "SINGLESTREAM SAW 40 OF 5000 SAMPLES." in notes
-    assert "not known" in content(tmp_path / "tree", "src/stable-diffusion-xl/README.md")
+    assert "not known" in content(tmp_path / "tree", "src/stable-diffusion-xl/my-box/README.md")
 
 
 def test_files_are_copied_where_they_cannot_be_linked(loadgen, tmp_path, monkeypatch):

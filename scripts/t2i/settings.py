@@ -9,7 +9,7 @@ from t2i import embedded
 from t2i.datasets import dataset_files
 from t2i.files import read_json, write_json
 from t2i.folder_lock import is_locked
-from t2i.loadgen.rounds import required_scenarios
+from t2i.loadgen.rounds import INFERRED, required_scenarios
 from t2i.sources import Source
 from t2i.yaml_files import Config
 
@@ -71,6 +71,12 @@ def submitted_scenarios(config: Config) -> list[str]:
         return []
     wanted = required_scenarios(config["round"], config["division"], submission["system_type"])
     return [name for name in wanted if name in config["loadgen"]["scenarios"]]
+
+
+def inferred_scenarios(config: Config) -> dict[str, str]:
+    """Scenarios of the submission that show another one's logs: {scenario: the one it ran}."""
+    submission = config["submission"]
+    return dict(INFERRED) if submission is not None and submission["infer_offline"] else {}
 
 
 def loadgen_settings(config: Config, name: str) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 
 from t2i.loadgen.rounds import (
     AUDITS,
+    INFERRED,
     OFFICIAL_SAMPLES,
     OFFICIAL_SECONDS,
     SERVER_LATENCY_SECONDS,
     required_scenarios,
 )
-from t2i.loadgen.settings import own_settings
+from t2i.loadgen.settings import own_audit_config, own_settings
 from t2i.submission.system import missing_fields, unknown_fields
 from t2i.yaml_files import Config
 
@@ -40,6 +41,7 @@ def loadgen_mistakes(config: Config) -> Iterator[str]:
         yield f"  loadgen.count: got {count}; the run has {samples} samples"
     modes, scenarios = loadgen.get("modes", []), loadgen.get("scenarios", [])
     yield from _own_conf_mistakes(loadgen)
+    yield from _own_audit_mistakes(loadgen)
     if "FindPeakPerformance" in modes and scenarios and "Server" not in scenarios:
         yield (
             "  loadgen.modes: got 'FindPeakPerformance', which LoadGen knows for Server alone; "
@@ -66,6 +68,15 @@ def _own_conf_mistakes(loadgen: dict[str, Any]) -> Iterator[str]:
         yield f"  loadgen.user_conf: {error}"
 
 
+def _own_audit_mistakes(loadgen: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with audit.config files of the user's own."""
+    for test, path in loadgen.get("audit_conf", {}).items():
+        try:
+            own_audit_config(Path(path), test)
+        except (OSError, ValueError) as error:
+            yield f"  loadgen.audit_conf.{test}: {error}"
+
+
 def submission_mistakes(config: Config) -> Iterator[str]:
     """What keeps a submission tree from being built; every missing field at once."""
     submission = config.get("submission")
@@ -90,6 +101,16 @@ def submission_mistakes(config: Config) -> Iterator[str]:
     except (KeyError, ValueError) as error:
         yield f"  submission.system_type: got {submission.get('system_type')!r}; {error}"
         return
+    if submission.get("infer_offline"):
+        if submission.get("system_type", "edge") != "edge":
+            yield "  submission.infer_offline: got True; only an edge system may infer a scenario"
+        for name in INFERRED:
+            if name in loadgen.get("scenarios", []):
+                yield (
+                    f"  submission.infer_offline: got True, but {name} is in loadgen.scenarios; "
+                    "take it out of one of them"
+                )
+        wanted = tuple(name for name in wanted if name not in INFERRED)
     modes = ("performance", "accuracy", *(AUDITS if division == "closed" else ()))
     for key, needed in (("scenarios", wanted), ("modes", modes)):
         if missing := [name for name in needed if name not in loadgen.get(key, needed)]:

@@ -16,6 +16,8 @@ OFFICIAL_SECONDS = 600.0
 OFFICIAL_SAMPLES = 5000
 SERVER_LATENCY_SECONDS = 20.0
 SYSTEM_TYPES = ("edge", "datacenter", "datacenter,edge")
+# On an edge system, a scenario may be inferred from the logs of another one.
+INFERRED = {"Offline": "SingleStream"}
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,13 @@ from t2i.files import file_table, publish_folder, sha256_file, write_json, write
 from t2i.loadgen.children import Child, LoadGenError, Parent
 from t2i.loadgen.logs import read_detail
 from t2i.loadgen.rounds import AUDITS
-from t2i.loadgen.settings import TEST01_SAMPLES, audit_config, own_settings, user_conf
+from t2i.loadgen.settings import (
+    TEST01_SAMPLES,
+    audit_config,
+    own_audit_config,
+    own_settings,
+    user_conf,
+)
 from t2i.loadgen.workers import Worker, order, worker_pool
 from t2i.prompt_tokens import read_tokens
 from t2i.software import software_versions
@@ -66,7 +72,7 @@ class TestRequest:
     one on a CPU; `time`, `max_latency`, `batch_wait` and `stall` are seconds. `stall` None follows
     from the measured time of a batch. `given` names the settings that the configuration said. What
     `user_conf`, a file of the user's own, says of the scenario takes the place of the others;
-    `min_query_count` None is `query_floor`'s.
+    `min_query_count` None is `query_floor`'s. `audit_conf` is an audit.config of the user's own.
     """
 
     __test__ = False  # a name that pytest would take for its own
@@ -93,6 +99,7 @@ class TestRequest:
     stall: float | None
     given: tuple[str, ...]
     user_conf: Path | None = None
+    audit_conf: Path | None = None
     min_query_count: int | None = None
 
 
@@ -279,7 +286,13 @@ def _drive(
     )
     audit = part / "audit.config"
     if request.mode in AUDITS:
-        write_text(audit, audit_config(request.mode, request.count))
+        own = request.audit_conf
+        write_text(
+            audit,
+            own_audit_config(own, request.mode)
+            if own
+            else audit_config(request.mode, request.count),
+        )
     asked = test_settings(part / "user.conf", request.scenario, request.mode, request.round)
     output = lg.LogOutputSettings()
     output.outdir = str(part)
@@ -346,7 +359,8 @@ def main() -> None:
     parent.give_signs()
     message = parent.receive()
     try:
-        paths = {key: Path(message[key]) for key in ("engine", "tokens", "latents", "captions")}
+        names = ("engine", "tokens", "latents", "captions", "audit_conf")
+        paths = {key: Path(message[key]) for key in names if message[key] is not None}
         request = TestRequest(**{**message, **paths})
         outcome = _measure(request, Path(sys.argv[2]))
     except BaseException as error:

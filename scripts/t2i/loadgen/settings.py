@@ -34,6 +34,17 @@ OWN_KEYS = {
     "samples_per_query": ("samples_per_query", 1.0),
     "performance_sample_count_override": ("count", 1.0),
 }
+AUDIT_KEYS = {
+    "TEST01": {"mode", "accuracy_log_rng_seed", "accuracy_log_sampling_target"},
+    "TEST04": {
+        "mode",
+        "performance_issue_unique",
+        "performance_issue_same",
+        "performance_issue_same_index",
+        "min_query_count",
+        "min_duration",
+    },
+}
 WHOLE = ("min_query_count", "samples_per_query", "count")
 
 
@@ -209,6 +220,21 @@ def audit_config(test: str, count: int) -> str:
             "performance_issue_same_index": same_index(count),
         }
     return "".join(f"*.*.{key} = {value}\n" for key, value in given.items())
+
+
+def own_audit_config(path: Path, test: str) -> str:
+    """The text of an audit.config of the user's own.
+
+    Raises ValueError for a line that is no setting, for a setting that is no audit's, and for a
+    mode other than 2 (performance), in which every audit runs.
+    """
+    given = read_conf(path, "SingleStream")
+    if unknown := sorted(given.keys() - AUDIT_KEYS[test]):
+        known = ", ".join(sorted(AUDIT_KEYS[test]))
+        raise ValueError(f"{path}: {', '.join(unknown)} is not a setting of {test}; known: {known}")
+    if given.get("mode") != 2:
+        raise ValueError(f"{path}: *.*.mode = 2 is missing; {test} runs in performance mode")
+    return path.read_text(encoding="utf-8")
 
 
 def same_index(count: int) -> int:

@@ -8,8 +8,9 @@ captions, and figures that are told twice. Nothing but the tree and `Expected` i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from t2i.compliance import (
@@ -24,10 +25,11 @@ from t2i.compliance import (
 )
 from t2i.config import CLOSED_WINDOWS
 from t2i.files import file_table
-from t2i.loadgen.rounds import AUDITS, OFFICIAL_SAMPLES, ROUNDS, required_scenarios
+from t2i.loadgen.logs import read_detail
+from t2i.loadgen.rounds import AUDITS, INFERRED, OFFICIAL_SAMPLES, ROUNDS, required_scenarios
 from t2i.submission.accuracy_checks import ACCURACY_RULES, AUDIT_LOG_RULES, Accuracy
 from t2i.submission.audit_checks import AUDIT_RULES, TEST01_RULES, Audit
-from t2i.submission.findings import Finding, Rule, is_number, judge
+from t2i.submission.findings import Finding, Rule, is_number, judge, listed
 from t2i.submission.image_checks import IMAGE_RULES, Shown
 from t2i.submission.json_checks import (
     SYSTEM_RULES,
@@ -35,7 +37,7 @@ from t2i.submission.json_checks import (
     measurement_finding,
     retraining_finding,
 )
-from t2i.submission.layout import RUN, Layout
+from t2i.submission.layout import DETAIL, RUN, Layout
 from t2i.submission.log_checks import RunLogs, log_checks
 from t2i.submission.mending import explained
 from t2i.submission.official import official_checks
@@ -47,6 +49,7 @@ CLIP_WINDOW: Sequence[float] = cast(list[float], CLOSED_WINDOWS["clip"])
 FID_WINDOW: Sequence[float] = cast(list[float], CLOSED_WINDOWS["fid"])
 # A figure of a log has six digits.
 SAME_METRIC = 1e-4
+DOCUMENTS = ("measurements.json", "README.md", "user.conf", "mlperf.conf")
 NONE_SHOWN = "none of the samples that are shown is among those of the run"
 
 
@@ -81,6 +84,11 @@ class Expected:
     rehearsal: bool = False
 
     @property
+    def layout(self) -> Layout:
+        """Where the system's files lie."""
+        return Layout(self.round, self.division, self.submitter, self.system)
+
+    @property
     def count(self) -> int:
         """Samples of the data set."""
         return OFFICIAL_SAMPLES if self.captions is None else len(self.captions)
@@ -113,32 +121,51 @@ def recorded(
     )
 
 
-def check_tree(tree: Path, expected: Expected) -> list[Check]:
+def check_tree(tree: Path, expected: Expected, others: Sequence[Layout] = ()) -> list[Check]:
     """Every rule on the tree in the folder `tree`, which holds closed/ or open/.
 
     A tree may be wrong in any way: what is missing or cannot be read fails its rules, nothing is
-    raised for it. Ids are submission.{what}, submission.{scenario}.{what} and
-    submission.{scenario}.{TEST}.{what}.
+    raised for it. `others` are further systems of the tree, which are judged apart. Ids are
+    submission.{what}, submission.{scenario}.{what} and submission.{scenario}.{TEST}.{what}.
     """
-    layout = Layout(expected.round, expected.division, expected.submitter, expected.system)
+    layout = expected.layout
     required = expected.required()
-    files = TreeFiles(tree, layout, expected.system_type, required, expected.ids, expected.files)
+    files = TreeFiles(
+        tree, layout, expected.system_type, required, expected.ids, expected.files, others
+    )
     checks = _judge(TREE_RULES, "submission", expected, files)
     checks += _judge(SYSTEM_RULES, "submission", expected, tree, layout, expected.system_type)
     for scenario in required:
         checks += _scenario(tree, layout, scenario, expected)
-    runs = [run for scenario in required for run in _runs(tree, layout, scenario, expected)]
+    runs = [
+        run
+        for scenario in required
+        if _logged(tree, layout, scenario) == scenario
+        for run in _runs(tree, layout, scenario, expected)
+    ]
     checks += _judge(RUN_RULES, "submission", expected, runs)
     return [explained(check) for check in checks]
 
 
+def _logged(tree: Path, layout: Layout, scenario: str) -> str:
+    """The scenario whose logs a scenario's folder shows: itself, or the one it is inferred from."""
+    source = INFERRED.get(scenario)
+    if source is not None:
+        folder = tree / layout.results(scenario)
+        logs = (folder / RUN / DETAIL, folder / "accuracy" / DETAIL)
+        with suppress(OSError, ValueError):
+            if all(read_detail(log).get("effective_scenario") == source for log in logs):
+                return source
+    return scenario
+
+
 def _runs(tree: Path, layout: Layout, scenario: str, expected: Expected) -> Iterator[RunLogs]:
     """The runs that a scenario of a tree is made of."""
-    results = tree / layout.results(scenario)
-    yield RunLogs(results / RUN, scenario, "performance", expected.round)
-    yield RunLogs(results / "accuracy", scenario, "accuracy", expected.round)
+    results, logged = tree / layout.results(scenario), _logged(tree, layout, scenario)
+    yield RunLogs(results / RUN, logged, "performance", expected.round)
+    yield RunLogs(results / "accuracy", logged, "accuracy", expected.round)
     for test in AUDITS if expected.division == "closed" else ():
-        yield RunLogs(tree / layout.audit(scenario, test) / RUN, scenario, test, expected.round)
+        yield RunLogs(tree / layout.audit(scenario, test) / RUN, logged, test, expected.round)
 
 
 def _judge(rules: Sequence[Rule], prefix: str, expected: Expected, *arguments: Any) -> list[Check]:
@@ -150,9 +177,10 @@ def _scenario(tree: Path, layout: Layout, scenario: str, expected: Expected) -> 
     prefix = f"submission.{scenario}"
     results = tree / layout.results(scenario)
     performance, accuracy, *audits = _runs(tree, layout, scenario, expected)
-    digest = (expected.logs or {}).get(scenario)
+    logged = performance.scenario
+    digest = (expected.logs or {}).get(logged)
     windows = expected.windows or {"clip": CLIP_WINDOW, "fid": FID_WINDOW}
-    images = (expected.images or {}).get(scenario)
+    images = (expected.images or {}).get(logged)
     folder = results / "accuracy" / "images"
     shown = Shown(folder, expected.ids, expected.captions, expected.side, images)
     scores = Accuracy(
@@ -165,9 +193,12 @@ def _scenario(tree: Path, layout: Layout, scenario: str, expected: Expected) -> 
         shortened=bool(expected.shortened),
         rehearsal=expected.rehearsal,
     )
-    measured, source = tree / layout.measurements(tree, scenario), tree / layout.source
-    given = (performance, (expected.metrics or {}).get(scenario))
-    checks = _judge(MEASUREMENT_RULES, prefix, expected, measured, source)
+    measured, code = tree / layout.measurements(tree, scenario), tree / layout.code
+    given = (performance, (expected.metrics or {}).get(logged))
+    checks = _judge(MEASUREMENT_RULES, prefix, expected, measured, code)
+    if logged != scenario:
+        inferred = (tree, layout, scenario, logged, expected.system_type)
+        checks += _judge(INFERRED_RULES, prefix, expected, *inferred)
     short = (expected.shortened, expected.count)
     checks += _run(performance, f"{prefix}.performance", expected)
     checks += _judge(METRIC_RULES, f"{prefix}.performance", expected, *given)
@@ -197,7 +228,7 @@ def _scenario(tree: Path, layout: Layout, scenario: str, expected: Expected) -> 
             for test in AUDITS
         ]
     for run in audits:
-        checks += _audit(run, performance, scores, expected)
+        checks += _audit(f"{prefix}.{run.mode}", run, performance, scores, expected)
     return checks
 
 
@@ -207,8 +238,10 @@ def _run(run: RunLogs, prefix: str, expected: Expected) -> list[Check]:
     return checks + _judge((*SETTING_RULES, *TIMED_RULES, *TIME_RULES), prefix, expected, run)
 
 
-def _audit(run: RunLogs, performance: RunLogs, scores: Accuracy, expected: Expected) -> list[Check]:
-    prefix, folder = f"submission.{run.scenario}.{run.mode}", run.folder.parents[1]
+def _audit(
+    prefix: str, run: RunLogs, performance: RunLogs, scores: Accuracy, expected: Expected
+) -> list[Check]:
+    folder = run.folder.parents[1]
     checks = _run(run, prefix, expected)
     checks += _judge(DISTINCT_RULES, prefix, expected, run, performance)
     rules = TEST01_RULES if run.mode == "TEST01" else AUDIT_RULES
@@ -219,6 +252,22 @@ def _audit(run: RunLogs, performance: RunLogs, scores: Accuracy, expected: Expec
         )
         checks += _judge(AUDIT_LOG_RULES, f"{prefix}.accuracy", expected, own)
     return checks
+
+
+def _inferred(tree: Path, layout: Layout, scenario: str, logged: str, system_type: str) -> Finding:
+    """Whether an edge system's scenario has the very logs of the one that it is inferred from."""
+    problems = [] if "edge" in system_type else [f"{system_type} systems may infer no scenario"]
+    places = [tuple(map(layout.results, (scenario, logged)))]
+    places += [(layout.audit(scenario, test), layout.audit(logged, test)) for test in AUDITS]
+    for here, there in places:
+        own, other = file_table(tree / here), file_table(tree / there)
+        names = {name for name in {*own, *other} if PurePosixPath(name).name not in DOCUMENTS}
+        problems += [
+            f"{here / name}: not the file of {logged}"
+            for name in sorted(names)
+            if own.get(name) != other.get(name)
+        ]
+    return listed(problems, f"the logs of {logged}")
 
 
 def _metric(performance: RunLogs, given: float | None) -> Finding:
@@ -249,6 +298,9 @@ MEASUREMENT_RULES = (
         OURS,
         engine_finding,
     ),
+)
+INFERRED_RULES = (
+    Rule("inferred", "an inferred scenario shows the logs of its source", CHECKER, _inferred),
 )
 METRIC_RULES = (Rule("recorded", "the result is the one that was recorded", OURS, _metric),)
 

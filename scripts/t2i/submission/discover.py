@@ -117,8 +117,9 @@ def judge_tree(
         )
     checks = []
     for expected in found:
-        where = "" if len(found) == 1 else f"{expected.submitter}/{expected.system}: "
-        checks += [replace(c, id=where + c.id) for c in check_tree(tree, expected)]
+        where = "" if len(found) == 1 else f"{expected.layout.root}/{expected.system}: "
+        others = [other.layout for other in found if other is not expected]
+        checks += [replace(c, id=where + c.id) for c in check_tree(tree, expected, others)]
     return checks
 
 

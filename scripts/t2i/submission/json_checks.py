@@ -150,13 +150,11 @@ def retraining_finding(path: Path) -> Finding:
     return listed([] if str(found).strip().lower() == "no" else [f"retraining: {found!r}"], found)
 
 
-def engine_finding(path: Path, source: Path) -> Finding:
+def engine_finding(path: Path, code: Path) -> Finding:
     """Whether the weights' number format is the one that the code folder's page names."""
     names = set(re.findall(r"\w+", str(_object(path).get("weight_data_types")).lower()))
     told = {
-        name
-        for page in sorted(source.glob("*/README.md"))
-        for name in DTYPE.findall(read_text(page))
+        name for page in sorted(code.glob("README.md")) for name in DTYPE.findall(read_text(page))
     }
     if not told:
         return Finding("the code folder names no number format", None)

@@ -46,6 +46,16 @@ class Layout:
         return self.root / ("src" if self.nested else "code")
 
     @property
+    def code(self) -> PurePosixPath:
+        """The folder of the system's own source code."""
+        return self.source / BENCHMARK / self.system
+
+    @property
+    def calibration(self) -> PurePosixPath:
+        """The page on calibration."""
+        return self.root / "documentation" / f"{self.system}_calibration.md"
+
+    @property
     def description(self) -> PurePosixPath:
         """The system description."""
         return self.root / "systems" / f"{self.system}.json"
@@ -114,6 +124,19 @@ class Layout:
             folder = self.audit(scenario, test)
             yield from (folder / RUN / name for name in BESIDE_LOGS)
             yield from (folder / "accuracy" / name for name in NOT_DETERMINISTIC)
+
+    def owns(self, path: PurePosixPath, beside: Layout) -> bool:
+        """Whether a file is this system's, in a tree that holds the system `beside` too."""
+        if self.root != beside.root:
+            return path.is_relative_to(self.root)
+        kinds = ("results", "measurements", "compliance")
+        folders = (*(self._of(kind) for kind in kinds), self.code)
+        files = (
+            self.description,
+            self.calibration,
+            self.root / f"systems/{self.system}_power.yaml",
+        )
+        return path in files or any(path.is_relative_to(folder) for folder in folders)
 
     def anything_below(self) -> tuple[PurePosixPath, ...]:
         """Folders whose files are the submitter's own."""

@@ -68,6 +68,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "the file has to repeat the run it stands for",
         "put the user.conf of the performance run there",
     ),
+    "inferred": (
+        "the checker infers a scenario from another one's logs, of edge systems alone",
+        "build the tree again, or run the scenario itself",
+    ),
     "recorded": ("the figure was read when the test ended", AGAIN),
     "form": (
         "the checker reads digits and a point, and takes the rest for something else",

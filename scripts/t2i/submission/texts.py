@@ -117,7 +117,7 @@ def measurements(request: TreeRequest) -> dict[str, str]:
 
 
 def calibration(request: TreeRequest, notes: list[str]) -> str:
-    """documentation/calibration.md: what was quantised, and with which data."""
+    """documentation/SYSTEM_calibration.md: what was quantised, and with which data."""
     if request.settings.get("stand_in"):
         text = "A stand-in has no weights. Nothing was quantised and no calibration was done."
     elif request.settings.get("patch"):
@@ -155,17 +155,22 @@ def implementation(request: TreeRequest, notes: list[str]) -> str:
     )
 
 
-def scenario_page(request: TreeRequest, record: dict[str, Any], notes: list[str], code: str) -> str:
+def scenario_page(
+    request: TreeRequest, scenario: str, record: dict[str, Any], notes: list[str], code: str
+) -> str:
     """README of a scenario: how to repeat it. `record` is its performance run's run.json."""
+    inferred = ""
+    if record["scenario"] != scenario:
+        inferred = f"Inferred from {record['scenario']}, whose logs these are. "
     settings = [
         f"* {key}: {value}" for key, value in record["settings"].items() if value is not None
     ]
     devices = sorted({device["name"] for device in record["devices"]})
     return _page(
-        f"{BENCHMARK}, {record['scenario']}, {request.submission['system']}",
+        f"{BENCHMARK}, {scenario}, {request.submission['system']}",
         notes,
-        f"Round {request.round}, {request.division} division. {len(record['devices'])} worker(s) "
-        f"on {', '.join(devices)}.",
+        f"{inferred}Round {request.round}, {request.division} division. "
+        f"{len(record['devices'])} worker(s) on {', '.join(devices)}.",
         "## How to repeat it",
         f"Take {IMPLEMENTATION} at the commit {_commit(request)}, the configuration "
         f"`{code}/config.yaml`, and run",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +20,7 @@ from t2i.files import (
     sha256_bytes,
     sha256_file,
 )
-from t2i.loadgen.rounds import AUDITS, BENCHMARK
+from t2i.loadgen.rounds import AUDITS
 from t2i.submission import texts
 from t2i.submission.layout import (
     ACCURACY_LOG,
@@ -58,7 +58,8 @@ class TreeRequest:
     patch, stand_in...); `weights` names the files that the weights came from, `patch` is the
     engine's copy of the variant's patch. `scenarios` and `audits` are those that were run. `commit`
     and `dirty` are of `t2i.provenance.git_state`; `command` and `config` (YAML) repeat the run.
-    `source` is the folder of the workflow, whose source goes into the tree.
+    `source` is the folder of the workflow, whose source goes into the tree. `inferred` are further
+    scenarios of the tree, which show the logs of one that was run.
     """
 
     round: str
@@ -77,6 +78,11 @@ class TreeRequest:
     command: str
     config: str
     source: Path
+    inferred: dict[str, str] = field(default_factory=dict)
+
+    def shown(self) -> dict[str, str]:
+        """The tree's scenarios: {scenario: the one that was run}."""
+        return {**{name: name for name in self.scenarios}, **self.inferred}
 
 
 def build_tree(folder: Path, loadgen: Path, request: TreeRequest) -> dict[str, dict[str, Any]]:
@@ -143,14 +149,14 @@ def _layout(request: TreeRequest) -> Layout:
 
 def source_folder(request: TreeRequest) -> PurePosixPath:
     """The folder of the tree that holds the workflow's source."""
-    return _layout(request).source / BENCHMARK
+    return _layout(request).code
 
 
 def _sources(loadgen: Path, request: TreeRequest) -> Iterator[tuple[PurePosixPath, Path]]:
     """Each file of the tree that is taken as it is, by its path there."""
     layout = _layout(request)
-    for scenario in request.scenarios:
-        runs, results = loadgen / scenario, layout.results(scenario)
+    for scenario, source in request.shown().items():
+        runs, results = loadgen / source, layout.results(scenario)
         yield layout.documents(scenario) / "user.conf", runs / "performance/user.conf"
         for log in (DETAIL, SUMMARY):
             yield results / RUN / log, runs / "performance" / log
@@ -263,17 +269,17 @@ def _written(request: TreeRequest, records: dict[str, dict[str, Any]]) -> dict[P
     )
     written = {
         layout.description: _json(system),
-        layout.root / "documentation/calibration.md": texts.calibration(request, notes),
+        layout.calibration: texts.calibration(request, notes),
         code / "README.md": texts.implementation(request, notes),
         code / CONFIG: request.config,
     }
-    for scenario, record in records.items():
+    for scenario, source in request.shown().items():
         documents, name = layout.documents(scenario), "measurements.json"
         if not layout.nested:
             name = f"{layout.system}_{texts.IMPLEMENTATION}_{scenario}.json"
         written[documents / name] = _json(texts.measurements(request))
         written[documents / "README.md"] = texts.scenario_page(
-            request, record, notes, str(code.relative_to(layout.root))
+            request, scenario, records[source], notes, str(code.relative_to(layout.root))
         )
     return written
 

@@ -36,7 +36,8 @@ PLACE = re.compile(
 @dataclass(frozen=True)
 class TreeFiles:
     """A tree and what it should hold. `ids` are the samples whose images are shown, `digests` the
-    size and sha256 of each file when the tree was built (None: not known)."""
+    size and sha256 of each file when the tree was built (None: not known), `others` further systems
+    of the tree, whose files are not looked at."""
 
     tree: Path
     layout: Layout
@@ -44,11 +45,16 @@ class TreeFiles:
     scenarios: Sequence[str]
     ids: Sequence[int]
     digests: Mapping[str, Mapping[str, Any]] | None
+    others: Sequence[Layout] = ()
 
     @cached_property
     def there(self) -> list[PurePosixPath]:
-        """Every file of the tree."""
-        return files_of(self.tree)
+        """Every file of the tree that is not another system's."""
+        return [
+            path
+            for path in files_of(self.tree)
+            if not any(other.owns(path, self.layout) for other in self.others)
+        ]
 
     def required(self) -> Iterator[PurePosixPath]:
         """Files that must be there."""
@@ -175,8 +181,8 @@ def _secrets(files: TreeFiles) -> Finding:
 def _deep(files: TreeFiles, path: PurePosixPath) -> bool:
     """Whether a file is source code, below the pages and the configuration of the code folder; a
     container's definition names folders of its own."""
-    source = files.layout.source
-    return path.is_relative_to(source) and len(path.relative_to(source).parts) > 2
+    code = files.layout.code
+    return path.is_relative_to(code) and len(path.relative_to(code).parts) > 1
 
 
 def _places(files: TreeFiles) -> Finding:
