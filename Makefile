@@ -59,7 +59,7 @@ $(STAMP): requirements-torch.lock requirements.lock
 
 demo: environment
 	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --quiet host rules reason
-	@$(VENV)/bin/python scripts/print_summary.py results/demo
+	@$(VENV)/bin/python tools/print_summary.py results/demo
 
 test: environment
 	@$(ACTIVE) $(VENV)/bin/python -m pytest
@@ -70,6 +70,7 @@ lint: environment
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	PYTHONPATH=scripts $(VENV)/bin/lint-imports
 
 clean:
 	rm -rf results resources training logs benchmarks .snakemake

@@ -7,46 +7,31 @@ if not workflow.overwrite_configfiles:
     configfile: "config/config.yaml"
 
 
-include: "rules/common.smk"
+include: "rules/common/config.smk"
+include: "rules/common/names.smk"
+include: "rules/common/resources.smk"
+include: "rules/common/fetch.smk"
+include: "rules/common/prompts.smk"
+include: "rules/common/engine.smk"
+include: "rules/common/metrics.smk"
+include: "rules/common/loadgen.smk"
+include: "rules/common/submission.smk"
+include: "rules/common/compliance.smk"
+include: "rules/common/report.smk"
+include: "rules/common/session.smk"
 include: "rules/fetch.smk"
-include: "rules/mirror.smk"
 include: "rules/prompts.smk"
 include: "rules/engine.smk"
 include: "rules/generate.smk"
-include: "rules/reference.smk"
 include: "rules/metrics.smk"
-include: "rules/loadgen_common.smk"
 include: "rules/loadgen.smk"
 include: "rules/submission.smk"
 include: "rules/compliance.smk"
 include: "rules/report.smk"
-include: "rules/disk.smk"
-include: "rules/train_micro.smk"
+include: "rules/micro.smk"
 
 
 report: "config/report/workflow.rst"
-
-
-# Steps of seconds, and downloads: compute nodes often have no network.
-localrules:
-    all,
-    fetch,
-    fetch_source,
-    fetch_images,
-    write_mirror,
-    download_wheels,
-    mirror,
-    sample_captions,
-    sample_calibration_captions,
-    judge_pictures,
-    judge_scenario,
-    fetch_checkout,
-    check_submission,
-    compare_variants,
-    check_compliance,
-    draw_rulegraph,
-    make_report,
-    free,
 
 
 rule all:
@@ -54,12 +39,14 @@ rule all:
     default_target: True
     input:
         results(),
+    localrule: True
 
 
 rule fetch:
     """Only the inputs: run this alone where there is a network."""
     input:
         published_inputs(),
+    localrule: True
 
 
 rule train_micro:
@@ -72,11 +59,4 @@ rule mirror:
     """The inputs as a folder that a machine without a network names as its mirror."""
     input:
         "mirror/SHA256SUMS",
-
-
-onstart:
-    check_disk()
-
-
-onerror:
-    print_failures(log)
+    localrule: True

@@ -2,7 +2,7 @@
 
 ours    t2i.loadgen.accuracy_log: records to pixels, with the file's and every image's sha256
 theirs  accuracy_coco.py --low_memory: ijson's items, bytes.fromhex, numpy; no digest
-digest  t2i.files.sha256_file: the file is only hashed
+digest  t2i.base.files.sha256_file: the file is only hashed
 
 Each measurement is a process of its own. The log has 1024 x 1024 images of random bytes as LoadGen
 6.0.17 writes them; it lies in a temporary folder, which needs room for it. ijson must be
@@ -135,7 +135,7 @@ def read_official(path: Path) -> int:
 def read_digest(path: Path) -> int:
     """No image: the file's sha256 alone."""
     sys.path.insert(0, str(ROOT / "scripts"))
-    from t2i.files import sha256_file
+    from t2i.base.files import sha256_file
 
     sha256_file(path)
     return 0

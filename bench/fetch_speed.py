@@ -1,8 +1,8 @@
 """How fast inputs are fetched and verified on the loopback interface, beside curl.
 
-big    one file: t2i.fetching.fetch, beside `curl --output` and then `sha256sum --check`
-small  many files from a server that waits before each answer: t2i.transfer.transfer in threads,
-       each file verified, beside `curl --parallel`, which verifies nothing
+big    one file: t2i.fetch.files.fetch, beside `curl --output` and then `sha256sum --check`
+small  many files from a server that waits before each answer: t2i.fetch.transfer.transfer in
+       threads, each file verified, beside `curl --parallel`, which verifies nothing
 
 Each measurement is a process of its own, ours and theirs in turn; medians count. The server is a
 third process, so at least two cores should be idle, and the folder needs room for two files.
@@ -107,10 +107,10 @@ def ours(what: str, folder: Path, connections: int) -> None:
     """Fetch the files of a list with this project's code and print the seconds it took."""
     began = time.perf_counter()
     sys.path.insert(0, str(SCRIPTS))
-    from t2i.fetching import fetch
-    from t2i.http_client import HttpClient
-    from t2i.sources import Source
-    from t2i.transfer import Expected, Limits, transfer
+    from t2i.fetch.files import fetch
+    from t2i.fetch.http import HttpClient
+    from t2i.fetch.table import Source
+    from t2i.fetch.transfer import Expected, Limits, transfer
 
     imported = time.perf_counter()
     rows = [line.split() for line in (folder / "list").read_text().splitlines()]

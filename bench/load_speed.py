@@ -5,7 +5,7 @@ formats), builds its engines, and loads each in processes of their own, one read
 
 plain        its weights files in pieces of 64 MiB into a page-locked buffer and on to the GPU
 safetensors  safetensors' own load_file, to the GPU
-engine       t2i.engine.load_engine: verified, as networks, in a pipeline
+engine       t2i.engine.load.load_engine: verified, as networks, in a pipeline
 diffusers    StableDiffusionXLPipeline.from_pretrained and .to, which verifies nothing
 """
 
@@ -52,7 +52,7 @@ def arguments() -> argparse.Namespace:
 
 def write_tokenizer(folder: Path) -> None:
     """A vocabulary of CLIP's size with merges that mean nothing: the real one needs open_clip."""
-    from t2i.tokens import MERGES, byte_alphabet
+    from t2i.prompts.tokenizer import MERGES, byte_alphabet
 
     alphabet = byte_alphabet()
     symbols = alphabet + [f"{symbol}</w>" for symbol in alphabet]
@@ -66,13 +66,13 @@ def write_tokenizer(folder: Path) -> None:
 
 def write_model(folder: Path, dtype: str, small: bool, device: str) -> None:
     """SDXL's configs and random weights, with the names of the published files and tensors."""
-    import t2i.compat  # noqa: F401
+    import t2i.job.torch_shim  # noqa: F401
 
     import torch
     from safetensors.torch import save_file
 
-    from t2i.engine import DTYPES, NETWORKS
-    from t2i.weights import empty_network
+    from t2i.engine.variant import DTYPES, NETWORKS
+    from t2i.engine.weights import empty_network
 
     without = shutil.ignore_patterns("*.safetensors", "reference_images")
     shutil.copytree(MICRO if small else SDXL, folder, ignore=without, dirs_exist_ok=True)
@@ -96,7 +96,8 @@ def write_model(folder: Path, dtype: str, small: bool, device: str) -> None:
 
 def prepare(folder: Path, dtype: str, small: bool, device: str) -> Path:
     """The engine of a number format, made if it is not there yet."""
-    from t2i.engine import Variant, build_engine
+    from t2i.engine.build import build_engine
+    from t2i.engine.variant import Variant
 
     size = "small" if small else "full"
     model, engine = folder / f"{size}-{dtype}-model", folder / f"{size}-{dtype}-engine"
@@ -106,7 +107,7 @@ def prepare(folder: Path, dtype: str, small: bool, device: str) -> Path:
     if not (engine / "engine.json").exists():
         shutil.rmtree(engine, ignore_errors=True)
         engine.mkdir()
-        build_engine(model, engine, Variant(dtype, 4, 1, device, None, 20, 8.0))
+        build_engine(model, engine, Variant(dtype, 4, 1, device, 20, 8.0))
     return engine
 
 
@@ -142,7 +143,7 @@ def private_memory() -> int:
 
 def reader(name: str, engine: Path, device: str) -> Callable[[], Any]:
     """What is timed: a call that returns what it loaded."""
-    import t2i.compat  # noqa: F401
+    import t2i.job.torch_shim  # noqa: F401
 
     import torch
 
@@ -168,7 +169,9 @@ def reader(name: str, engine: Path, device: str) -> Callable[[], Any]:
         from safetensors.torch import load_file
 
         return lambda: [load_file(path, device=device) for path in files]
-    from t2i.engine import DTYPES, StableDiffusionXLPipeline, load_engine
+    from t2i.engine.build import StableDiffusionXLPipeline
+    from t2i.engine.load import load_engine
+    from t2i.engine.variant import DTYPES
 
     if name == "engine":
         return lambda: load_engine(engine, device)[0]

@@ -48,11 +48,14 @@ def write_stand_in(folder: Path, options: argparse.Namespace) -> None:
     """A stand-in's engine, tokens and latents."""
     import numpy as np
 
-    from t2i.engine import Variant, build_engine
-    from t2i.prompt_tokens import PromptTokens, write_tokens
+    from t2i.engine.build import build_engine
+    from t2i.engine.variant import Variant
+    from t2i.prompts.tokens import PromptTokens, write_tokens
 
     told = {"side": options.side, "images_per_second": options.rate}
-    build_engine(folder, folder, Variant("fp32", options.batch_size, 1, "cpu", None, 1, 8.0, told))
+    build_engine(
+        folder, folder, Variant("fp32", options.batch_size, 1, "cpu", 1, 8.0, stand_in=told)
+    )
     rows = np.zeros((options.count, 77), dtype=np.int64)
     write_tokens(folder / "tokens.npz", PromptTokens(rows, rows, rows[0], rows[0]))
     np.save(folder / "latents.npy", np.zeros((1, 4, 128, 128), dtype=np.float32))
@@ -62,10 +65,10 @@ def bare(options: argparse.Namespace) -> list[float]:
     """Seconds of each batch of the painter alone, once warm; a child's part."""
     from contextlib import nullcontext
 
-    from t2i.devices import use_device
-    from t2i.engine_manifest import read_manifest
+    from t2i.engine.manifest import read_manifest
+    from t2i.engine.painter import load_painter
+    from t2i.job.device import use_device
     from t2i.loadgen.worker import keep_pace
-    from t2i.painters import load_painter
 
     manifest = read_manifest(options.engine)
     stand_in = manifest["stand_in"]
@@ -96,6 +99,7 @@ def bare_seconds(options: argparse.Namespace, batch_size: int) -> list[float]:
 def loadgen(options: argparse.Namespace, scenario: str, folder: Path) -> Path:
     """The folder of one performance test."""
     from t2i.loadgen.run import TestRequest, run_test
+    from t2i.mlperf import ROUNDS
 
     request = TestRequest(
         run="bench",
@@ -104,6 +108,7 @@ def loadgen(options: argparse.Namespace, scenario: str, folder: Path) -> Path:
         scenario=scenario,
         mode="performance",
         round="v6.1",
+        seeds=ROUNDS["v6.1"].seeds,
         engine=options.engine,
         tokens=options.tokens,
         latents=options.latents,
@@ -153,7 +158,7 @@ def show(values: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure in turns and print a table."""
-    from t2i.files import read_json
+    from t2i.base.files import read_json
 
     options = arguments()
     if options.bare:

@@ -79,6 +79,7 @@ rule check_compliance:
         "logs/{run}/{variant}/check_compliance.log",
     benchmark:
         "benchmarks/{run}/{variant}/check_compliance.tsv"
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:

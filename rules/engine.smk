@@ -25,7 +25,7 @@ rule build_engine:
         mem_mb=16000,
         runtime="30m",
     params:
-        variant=variant_settings,
+        variant=variant_options,
         model=f"resources/{MODEL}",
         code=code("build_engine"),
     script:

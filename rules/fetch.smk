@@ -18,6 +18,7 @@ rule fetch_source:
         "benchmarks/resources/fetch_source/{source}.tsv"
     wildcard_constraints:
         source="|".join(map(re.escape, SOURCES)),
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:
@@ -45,6 +46,7 @@ rule fetch_images:
         "benchmarks/resources/fetch_images/{dataset}.tsv"
     wildcard_constraints:
         dataset=f"(?!{embedded.DATASET}/)[a-z0-9][a-z0-9._-]*",
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:
@@ -104,7 +106,7 @@ rule make_micro_inception:
 rule convert_inception:
     """Convert the published Inception weights to safetensors, once."""
     input:
-        f"resources/{settings.NETWORK_SOURCES['inception-2015-12-05']}",
+        f"resources/{needed.NETWORK_SOURCES['inception-2015-12-05']}",
     output:
         network_folder("inception-2015-12-05"),
     log:
@@ -128,7 +130,7 @@ rule convert_inception:
 rule convert_clip:
     """Convert the published CLIP archive to safetensors, once."""
     input:
-        f"resources/{settings.NETWORK_SOURCES['clip-vit-b-32']}",
+        f"resources/{needed.NETWORK_SOURCES['clip-vit-b-32']}",
     output:
         network_folder("clip-vit-b-32"),
     log:
@@ -147,3 +149,75 @@ rule convert_clip:
         code=code("convert_clip"),
     script:
         "../scripts/convert_clip.py"
+
+
+rule write_mirror:
+    """Link every published input into mirror/, with a list of digests for sha256sum -c."""
+    input:
+        published_inputs(),
+    output:
+        files=[name.replace("resources/", "mirror/", 1) for name in published_inputs()],
+        list="mirror/SHA256SUMS",
+    log:
+        "logs/write_mirror.log",
+    benchmark:
+        "benchmarks/write_mirror.tsv"
+    localrule: True
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        code=code("write_mirror"),
+    script:
+        "../scripts/write_mirror.py"
+
+
+rule download_wheels:
+    """Bring all Python packages into mirror/wheels, for pip install --no-index."""
+    input:
+        "requirements-torch.lock",
+        "requirements.lock",
+    output:
+        directory("mirror/wheels"),
+    log:
+        "logs/download_wheels.log",
+    benchmark:
+        "benchmarks/download_wheels.tsv"
+    localrule: True
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="2h",
+    params:
+        code=code("download_wheels"),
+    script:
+        "../scripts/download_wheels.py"
+
+
+# Without a benchmark, which would count as an output: a second call would find nothing to do.
+rule free:
+    """Remove what can be made again without network and GPU; shards and downloads are kept."""
+    log:
+        "logs/free.log",
+    localrule: True
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        run=RUN,
+        variants=VARIANTS,
+        shards=SHARDS,
+        code=code("free"),
+    script:
+        "../scripts/free.py"

@@ -37,6 +37,7 @@ rule run_loadgen:
         runtime="12h",
     params:
         round=CONFIG["round"],
+        seeds=mlperf.ROUNDS[CONFIG["round"]].seeds,
         model=variant_model,
         settings=loadgen_settings,
         code=code("run_loadgen"),
@@ -97,6 +98,7 @@ rule verify_audit:
         accuracy=audited_log,
         facts=scenario_file("{test}/run.json"),
         checkout=checkout_files(),
+        messages=OFFICIAL_MESSAGES,
     output:
         directory(scenario_file("audits/{test}")),
     log:
@@ -164,6 +166,7 @@ rule judge_scenario:
         "logs/{run}/{variant}/judge_scenario/{scenario}.log",
     benchmark:
         "benchmarks/{run}/{variant}/judge_scenario/{scenario}.tsv"
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:

@@ -16,6 +16,7 @@ rule sample_captions:
         f"logs/resources/sample_captions/{DATASET}.log",
     benchmark:
         f"benchmarks/resources/sample_captions/{DATASET}.tsv"
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:
@@ -41,6 +42,7 @@ rule sample_calibration_captions:
         f"logs/resources/sample_calibration_captions/{DATASET}.log",
     benchmark:
         f"benchmarks/resources/sample_calibration_captions/{DATASET}.tsv"
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:
@@ -60,9 +62,7 @@ rule build_tokenizer:
         tokenizer_config="config/models/sdxl-base-1.0/{tokenizer}/tokenizer_config.json",
         special_tokens_map="config/models/sdxl-base-1.0/{tokenizer}/special_tokens_map.json",
     output:
-        expand(
-            "resources/{{model}}/{{tokenizer}}/{file}", file=settings.TOKENIZER_FILES
-        ),
+        expand("resources/{{model}}/{{tokenizer}}/{file}", file=needed.TOKENIZER_FILES),
     log:
         "logs/resources/build_tokenizer/{model}.{tokenizer}.log",
     benchmark:

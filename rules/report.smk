@@ -1,31 +1,8 @@
 """The report: one page for the whole run.
 
 CONSUMES metrics, judged pictures, compliance, comparison, provenance, shards
-PRODUCES results/{run}/report.html, report.json, rulegraph.svg
+PRODUCES results/{run}/report.html, report.json
 """
-
-
-rule draw_rulegraph:
-    """Draw the graph of the rules that this run walks."""
-    output:
-        run_file("rulegraph.svg"),
-    log:
-        "logs/{run}/draw_rulegraph.log",
-    benchmark:
-        "benchmarks/{run}/draw_rulegraph.tsv"
-    conda:
-        "../envs/host.yaml"
-    container:
-        IMAGES["host"]
-    resources:
-        mem_mb=1000,
-        runtime="10m",
-    params:
-        snakefile=os.path.relpath(workflow.main_snakefile),
-        config=CONFIG,
-        code=code("draw_rulegraph"),
-    script:
-        "../scripts/draw_rulegraph.py"
 
 
 rule make_report:
@@ -43,7 +20,6 @@ rule make_report:
         shards=of_all_shards("shards/{shard}.tar"),
         captions=f"resources/{DATASET}/captions.tsv",
         sample_ids=f"resources/{DATASET}/sample_ids.txt",
-        rulegraph=run_file("rulegraph.svg"),
         templates=report_templates(),
     output:
         html=report(
@@ -56,6 +32,7 @@ rule make_report:
         "logs/{run}/make_report.log",
     benchmark:
         "benchmarks/{run}/make_report.tsv"
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:

@@ -13,6 +13,7 @@ rule fetch_checkout:
         "logs/resources/fetch_checkout.log",
     benchmark:
         "benchmarks/resources/fetch_checkout.tsv"
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:
@@ -49,7 +50,7 @@ rule build_submission:
         division=CONFIG["division"],
         submission=CONFIG["submission"],
         scenarios=SUBMITTED_SCENARIOS,
-        inferred=settings.inferred_scenarios(CONFIG),
+        inferred=derive.inferred_scenarios(CONFIG),
         audits=LOADGEN_AUDITS,
         variant=variant_settings,
         model=variant_model,
@@ -69,12 +70,14 @@ rule check_submission:
         captions=f"resources/{DATASET}/captions.tsv",
         sample_ids=f"resources/{DATASET}/sample_ids.txt",
         checkout=checkout_files(),
+        messages=OFFICIAL_MESSAGES,
     output:
         variant_file("submission.json"),
     log:
         "logs/{run}/{variant}/check_submission.log",
     benchmark:
         "benchmarks/{run}/{variant}/check_submission.tsv"
+    localrule: True
     conda:
         "../envs/host.yaml"
     container:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from t2i.engine import Variant, build_engine
-from t2i.files import publish_folder
-from t2i.logs import job_log
+from t2i.base.files import publish_folder
+from t2i.engine.build import build_engine
+from t2i.engine.variant import Variant
+from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]):
     folder = Path(snakemake.output.manifest).parent

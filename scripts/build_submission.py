@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from t2i.files import read_json, write_json
-from t2i.logs import job_log
+from t2i.base.files import read_json, write_json
+from t2i.job.log import job_log
 from t2i.submission.texts import portable, portable_command
 from t2i.submission.tree import TreeRequest, build_tree, request_record
 

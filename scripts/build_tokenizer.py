@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from t2i.logs import job_log
-from t2i.tokens import write_tokenizer
+from t2i.job.log import job_log
+from t2i.prompts.tokenizer import write_tokenizer
 
 with job_log(snakemake.log[0]):
     configs = [Path(path) for path in snakemake.input]

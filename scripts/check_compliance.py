@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from t2i import compliance
-from t2i.archive import read_manifest
-from t2i.captions import read_sample_ids
-from t2i.compliance import Check
-from t2i.features import gather, read_features
-from t2i.files import read_json, write_json
-from t2i.loadgen.checks import not_run_checks
-from t2i.loadgen.rounds import MODES, SCENARIOS, image_ids
-from t2i.logs import job_log
-from t2i.metrics import finite_images
-from t2i.pixels import read_references, read_samples
+from t2i.base.check import Check, check_records, verdict
+from t2i.base.files import read_json, write_json
+from t2i.compliance import variant
+from t2i.compliance.scenario import not_run_checks
+from t2i.generate.read import read_references, read_samples
+from t2i.generate.shard import read_manifest
+from t2i.job.log import job_log
+from t2i.metrics.features import gather, read_features
+from t2i.metrics.scores import finite_images
+from t2i.mlperf import CLOSED_SIDE, MODES, SCENARIOS, image_ids
+from t2i.prompts.captions import read_sample_ids
 from t2i.submission import official
 
 with job_log(snakemake.log[0]):
@@ -24,32 +24,32 @@ with job_log(snakemake.log[0]):
     random_weights = metrics["protocol"]["networks"]["clip"]["weights"] == "random"
     windows = snakemake.params.windows
     checks = [
-        *compliance.window_checks(metrics, windows),
-        compliance.protocol_check(metrics["comparable"], closed),
-        compliance.count_check(samples, closed),
-        compliance.coverage_check(features.index, samples),
-        compliance.uniformity_check(manifests),
-        *compliance.image_checks(
+        *variant.window_checks(metrics, windows),
+        variant.protocol_check(metrics["comparable"], closed),
+        variant.count_check(samples, closed),
+        variant.coverage_check(features.index, samples),
+        variant.uniformity_check(manifests),
+        *variant.image_checks(
             features,
             finite_images(manifests, samples),
-            compliance.CLOSED_SIDE if closed else None,
+            CLOSED_SIDE if closed else None,
         ),
-        compliance.compliance_images_check(
+        variant.compliance_images_check(
             image_ids(snakemake.params.round, read_sample_ids(Path(snakemake.input.sample_ids))),
             samples,
             closed,
         ),
-        compliance.pairing_check(metrics["clip"], metrics["clip_shifted"], random_weights),
-        *compliance.input_checks(read_json(Path(snakemake.input.provenance))["inputs"]),
+        variant.pairing_check(metrics["clip"], metrics["clip_shifted"], random_weights),
+        *variant.input_checks(read_json(Path(snakemake.input.provenance))["inputs"]),
     ]
     if snakemake.input.references:
         references = read_references(map(Path, snakemake.input.references))
         images = read_samples(snakemake.input.images, snakemake.input.manifests, references)
-        limit, source = windows["image_difference"], compliance.window_source(windows)
-        checks.insert(2, compliance.pixel_check(references, images, samples, limit, source))
+        limit, source = windows["image_difference"], variant.window_source(windows)
+        checks.insert(2, variant.pixel_check(references, images, samples, limit, source))
     if snakemake.input.judged:
-        checks += compliance.picture_checks(read_json(Path(snakemake.input.judged)))
-        checks.append(compliance.first_check(metrics["clip_first"]))
+        checks += variant.picture_checks(read_json(Path(snakemake.input.judged)))
+        checks.append(variant.first_check(metrics["clip_first"]))
     scenarios = {
         verdict["scenario"]: verdict
         for verdict in (read_json(Path(path)) for path in snakemake.input.scenarios)
@@ -70,9 +70,9 @@ with job_log(snakemake.log[0]):
         "run": snakemake.wildcards.run,
         "variant": snakemake.wildcards.variant,
         "division": division,
-        "verdict": compliance.verdict(checks),
-        "summary": compliance.summary(checks, division, metrics["comparable"]),
-        "checks": compliance.check_records(checks),
+        "verdict": verdict(checks),
+        "summary": variant.summary(checks, division, metrics["comparable"]),
+        "checks": check_records(checks),
     }
     write_json(Path(snakemake.output[0]), result)
     print(result["summary"])

@@ -3,16 +3,15 @@
 import tempfile
 from pathlib import Path
 
-from t2i.captions import read_captions, read_sample_ids
-from t2i.compliance import CLOSED_SIDE
-from t2i.files import read_json, write_json
-from t2i.loadgen.rounds import image_ids
-from t2i.loadgen.settings import shortened
-from t2i.logs import job_log
+from t2i.base.files import read_json, write_json
+from t2i.compliance.checkout import NO_CHECKOUT, open_checkout
+from t2i.job.log import job_log
+from t2i.loadgen.conf import shortened
+from t2i.mlperf import CLOSED_SIDE, image_ids
+from t2i.prompts.captions import read_captions, read_sample_ids
 from t2i.submission import official
-from t2i.submission.checkout import NO_CHECKOUT, open_checkout
-from t2i.submission.checks import Expected, check_tree, recorded, submission_result
-from t2i.submission.run_checks import run_checks
+from t2i.submission.checks.run import run_checks
+from t2i.submission.verdict import Expected, check_tree, recorded, submission_result
 
 with job_log(snakemake.log[0]) as terminal:
     params, inputs = snakemake.params, snakemake.input

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from t2i.captions import read_captions
-from t2i.compliance import FAIL
-from t2i.logs import job_log
+from t2i.base.check import FAIL
+from t2i.job.log import job_log
+from t2i.prompts.captions import read_captions
 from t2i.submission.discover import judge_tree, run_of, told
 
 with job_log(snakemake.log[0]) as terminal:

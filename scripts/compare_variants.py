@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from t2i.archive import decode_png, read_manifest
-from t2i.files import read_json, write_json
-from t2i.logs import job_log
-from t2i.metrics import SCHEMA, compare, identical_images, mean_absolute_difference
+from t2i.base.files import read_json, write_json
+from t2i.base.images import decode_png
+from t2i.generate.shard import read_manifest
+from t2i.job.log import job_log
+from t2i.metrics.compare import compare, identical_images, mean_absolute_difference
+from t2i.metrics.scores import SCHEMA
 
 
 def read_influence(path):

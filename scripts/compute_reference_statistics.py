@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from t2i.logs import job_log
-from t2i.threads import limit_threads
+from t2i.base.threads import limit_threads
+from t2i.job.log import job_log
 
 limit_threads(1)  # sums of another number of threads differ in their last bits
 
 with job_log(snakemake.log[0]):
-    from t2i.fid import moments, write_moments
-    from t2i.image_sets import read_list
-    from t2i.reference import gather, read_part
+    from t2i.fetch.image_sets import read_list
+    from t2i.metrics.fid import moments, write_moments
+    from t2i.metrics.reference import gather, read_part
 
     listed = read_list(Path(snakemake.input.listed))
     features = gather((read_part(Path(path)) for path in snakemake.input.features), listed)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from t2i.files import verify_sha256
-from t2i.logs import job_log
-from t2i.networks import convert_inception
+from t2i.base.files import verify_sha256
+from t2i.job.log import job_log
+from t2i.metrics.networks import convert_inception
 
 with job_log(snakemake.log[0]):
     published = Path(snakemake.input[0])

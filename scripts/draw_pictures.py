@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from t2i.archive import write_images
-from t2i.files import publish, write_json, write_text
-from t2i.latents import draw_latent
-from t2i.logs import job_log
-from t2i.pictures import COUNT, coco_annotations, compliance_ids, file_name, paint, scene
+from t2i.base.files import publish, write_json, write_text
+from t2i.engine.latents import draw_latent
+from t2i.generate.shard import write_images
+from t2i.job.log import job_log
+from t2i.micro.pictures import COUNT, coco_annotations, compliance_ids, file_name, paint, scene
 
 with job_log(snakemake.log[0]):
     write_json(Path(snakemake.output.annotations), coco_annotations())

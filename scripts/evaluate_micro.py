@@ -3,16 +3,17 @@
 import runpy
 from pathlib import Path
 
-from t2i.devices import exact_float32, use_device
-from t2i.files import write_json
-from t2i.logs import job_log
+from t2i.base.files import write_json
+from t2i.base.numerics import exact_float32
+from t2i.job.device import use_device
+from t2i.job.log import job_log
 
 with (
     job_log(snakemake.log[0]),
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     exact_float32()
-    from t2i.evaluation import evaluate
+    from t2i.micro.evaluate import evaluate
 
     evaluation = evaluate(
         Path(snakemake.input.clip).parents[1],

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from t2i.archive import encode_png, read_shard
-from t2i.captions import read_captions, read_sample_ids, shown_line
-from t2i.files import publish_folder
-from t2i.loadgen.rounds import image_ids
-from t2i.logs import job_log
+from t2i.base.files import publish_folder
+from t2i.base.images import encode_png
+from t2i.generate.shard import read_shard
+from t2i.job.log import job_log
+from t2i.mlperf import image_ids
+from t2i.prompts.captions import read_captions, read_sample_ids, shown_line
 
 with job_log(snakemake.log[0]):
     captions = read_captions(Path(snakemake.input.captions))

@@ -2,20 +2,21 @@
 
 from pathlib import Path
 
-from t2i.devices import exact_float32, use_device
-from t2i.logs import job_log
+from t2i.base.numerics import exact_float32
+from t2i.job.device import use_device
+from t2i.job.log import job_log
 
 with (
     job_log(snakemake.log[0]),
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     exact_float32()
-    from t2i.archive import read_manifest, read_shard
-    from t2i.captions import read_captions
-    from t2i.clip import load_clip
-    from t2i.features import write_features
-    from t2i.inception import load_inception
-    from t2i.scoring import score_shard
+    from t2i.generate.shard import read_manifest, read_shard
+    from t2i.metrics.clip import load_clip
+    from t2i.metrics.features import write_features
+    from t2i.metrics.inception import load_inception
+    from t2i.metrics.scoring import score_shard
+    from t2i.prompts.captions import read_captions
 
     captions = [row.caption for row in read_captions(Path(snakemake.input.captions))]
     tar, manifest = Path(snakemake.input.images), Path(snakemake.input.manifest)

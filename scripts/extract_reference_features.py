@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from t2i.devices import exact_float32, use_device
-from t2i.logs import job_log
+from t2i.base.numerics import exact_float32
+from t2i.job.device import use_device
+from t2i.job.log import job_log
 
 with (
     job_log(snakemake.log[0]) as terminal,
@@ -12,10 +13,10 @@ with (
     exact_float32()
     import numpy as np
 
-    from t2i.image_sets import part_rows, read_files, read_list
-    from t2i.inception import feature_batches, load_inception
-    from t2i.progress import Progress
-    from t2i.reference import Part, decoded, write_part
+    from t2i.fetch.image_sets import part_rows, read_files, read_list
+    from t2i.job.progress import Progress
+    from t2i.metrics.inception import feature_batches, load_inception
+    from t2i.metrics.reference import Part, decoded, write_part
 
     listed = read_list(Path(snakemake.input.listed))
     rows = part_rows(snakemake.wildcards.part, len(listed))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from t2i.logs import job_log
-from t2i.submission.checkout import REPOSITORY, fetch_checkout
+from t2i.compliance.checkout import REPOSITORY, fetch_checkout
+from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]):
     fetched = fetch_checkout(Path(snakemake.output[0]), REPOSITORY)

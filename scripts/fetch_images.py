@@ -3,11 +3,11 @@
 import shutil
 from pathlib import Path
 
-from t2i.captions import read_captions
-from t2i.image_fetch import Origin, fetch_pictures, pack_pictures, pictures
-from t2i.logs import job_log
-from t2i.progress import Progress
-from t2i.transfer import Limits
+from t2i.fetch.pictures import Origin, fetch_pictures, pack_pictures, pictures
+from t2i.fetch.transfer import Limits
+from t2i.job.log import job_log
+from t2i.job.progress import Progress
+from t2i.prompts.captions import read_captions
 
 with job_log(snakemake.log[0]) as terminal:
     config = snakemake.config

@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-from t2i.fetch_progress import FetchProgress
-from t2i.fetching import fetch
-from t2i.logs import job_log
-from t2i.settings import needed_sources
-from t2i.sources import read_sources
-from t2i.yaml_files import read_yaml
+from t2i.base.yaml import read_yaml
+from t2i.config.derive import needed_sources
+from t2i.fetch.files import fetch
+from t2i.fetch.progress import FetchProgress
+from t2i.fetch.table import read_sources
+from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]) as terminal:
     config = snakemake.config

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from t2i.disk import format_bytes, held_bytes
-from t2i.leftovers import check_alone, leftovers, remove, spare_weights
-from t2i.logs import job_log
+from t2i.job.cleanup import check_alone, leftovers, remove, spare_weights
+from t2i.job.disk import format_bytes, held_bytes
+from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]) as terminal:
     check_alone()

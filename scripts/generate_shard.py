@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from t2i.devices import describe_device, use_device
-from t2i.files import publish, read_json, sha256_file
-from t2i.logs import job_log
-from t2i.shards import batches, parse
-from t2i.software import software_versions
+from t2i.base.files import publish, read_json, sha256_file
+from t2i.generate.plan import batches, parse
+from t2i.job.device import describe_device, use_device
+from t2i.job.log import job_log
+from t2i.job.software import software_versions
 
 with job_log(snakemake.log[0]) as terminal:
     settings = read_json(Path(snakemake.input.engine))
     with use_device(settings["device"], settings["threads"]) as device:
         import tarfile
 
-        from t2i.archive import add_sample, write_manifest
-        from t2i.captions import read_captions
-        from t2i.painters import load_painter
-        from t2i.progress import Progress
+        from t2i.engine.painter import load_painter
+        from t2i.generate.shard import add_sample, write_manifest
+        from t2i.job.progress import Progress
+        from t2i.prompts.captions import read_captions
 
         shard = snakemake.wildcards.shard
         indices = parse(shard)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from t2i.files import read_json, write_json
-from t2i.loadgen.checks import scenario_verdict
-from t2i.logs import job_log
+from t2i.base.files import read_json, write_json
+from t2i.compliance.scenario import scenario_verdict
+from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]) as terminal:
     inputs = snakemake.input

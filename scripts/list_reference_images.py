@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from t2i.image_sets import list_images, write_list
-from t2i.logs import job_log
+from t2i.fetch.image_sets import list_images, write_list
+from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]):
     path = Path(snakemake.input.images)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from t2i.archive import read_manifest
-from t2i.captions import read_captions, read_sample_ids
-from t2i.files import read_json, write_json, write_text
-from t2i.gallery import thumbnails
-from t2i.loadgen.rounds import image_ids
-from t2i.logs import job_log
-from t2i.page import render
-from t2i.report import assemble
+from t2i.base.files import read_json, write_json, write_text
+from t2i.generate.shard import read_manifest
+from t2i.job.log import job_log
+from t2i.mlperf import image_ids
+from t2i.prompts.captions import read_captions, read_sample_ids
+from t2i.report.data import assemble
+from t2i.report.gallery import thumbnails
+from t2i.report.page import render
 
 PICTURES = 7_500_000  # characters of all thumbnails together: the page stays below 10 MB
 
@@ -49,6 +49,6 @@ with job_log(snakemake.log[0]):
             if manifest["variant"] == name
         ]
         pictures[name] = thumbnails(shards, indices, budget)
-    page = render(report, pictures, Path(inputs.rulegraph).read_text(encoding="utf-8"))
+    page = render(report, pictures)
     write_json(Path(snakemake.output.json), report)
     write_text(Path(snakemake.output.html), page)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from t2i.files import read_json, write_text
-from t2i.logs import job_log
-from t2i.model_card import model_card
-from t2i.training_page import read_grids, render
-from t2i.training_report import PARTS
+from t2i.base.files import read_json, write_text
+from t2i.job.log import job_log
+from t2i.micro.card import model_card
+from t2i.micro.page import read_grids, render
+from t2i.micro.record import PARTS
 
 PICTURES = 9_000_000  # characters of all grids together
 

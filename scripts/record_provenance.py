@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-from t2i.archive import read_manifest
-from t2i.files import read_json, write_json
-from t2i.lifetime import COMMAND_VARIABLE
-from t2i.logs import job_log
-from t2i.provenance import changed_defaults, environment_state, git_state, input_record
-from t2i.sources import Source
+from t2i.base.files import read_json, write_json
+from t2i.compliance.provenance import changed_defaults, environment_state, git_state, input_record
+from t2i.fetch.table import Source
+from t2i.generate.shard import read_manifest
+from t2i.job.log import job_log
+from t2i.job.parent import COMMAND_VARIABLE
 
 with job_log(snakemake.log[0]):
     sources = {name: Source(**facts) for name, facts in snakemake.params.sources.items()}

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from t2i.logs import job_log
-from t2i.threads import limit_threads
+from t2i.base.threads import limit_threads
+from t2i.job.log import job_log
 
 limit_threads(1)  # sums of another number of threads differ in their last bits
 
 with job_log(snakemake.log[0]):
-    from t2i.archive import read_manifest
-    from t2i.arrays import write_arrays
-    from t2i.features import gather, read_features
-    from t2i.fid import read_moments
-    from t2i.files import sha256_file, write_json
-    from t2i.metrics import SCHEMA, check_same_images, reduce_metrics, shard_facts
-    from t2i.protocol import recipe, scoring
+    from t2i.base.arrays import write_arrays
+    from t2i.base.files import sha256_file, write_json
+    from t2i.generate.shard import read_manifest
+    from t2i.metrics.features import gather, read_features
+    from t2i.metrics.fid import read_moments
+    from t2i.metrics.protocol import recipe, scoring
+    from t2i.metrics.scores import SCHEMA, check_same_images, reduce_metrics, shard_facts
 
     samples = snakemake.params.samples
     manifests = [read_manifest(Path(path)) for path in snakemake.input.manifests]

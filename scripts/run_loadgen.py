@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from t2i.job.log import job_log
 from t2i.loadgen.run import TestRequest, run_test
-from t2i.logs import job_log
 
 with job_log(snakemake.log[0]) as terminal:
     inputs, wildcards = snakemake.input, snakemake.wildcards
@@ -15,6 +15,7 @@ with job_log(snakemake.log[0]) as terminal:
         mode=wildcards.mode,
         model=snakemake.params.model,
         round=snakemake.params.round,
+        seeds=dict(snakemake.params.seeds),
         engine=Path(inputs.engine).parent,
         tokens=Path(inputs.tokens),
         latents=Path(inputs.latents),

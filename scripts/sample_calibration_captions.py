@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from t2i.annotations import TRAINING, read_annotations
-from t2i.captions import calibration_captions, format_captions, read_sample_ids
-from t2i.files import write_text
-from t2i.logs import job_log
+from t2i.base.files import write_text
+from t2i.job.log import job_log
+from t2i.prompts.annotations import TRAINING, read_annotations
+from t2i.prompts.captions import calibration_captions, format_captions, read_sample_ids
 
 with job_log(snakemake.log[0]):
     ids = read_sample_ids(Path(snakemake.input.ids), "a caption id")

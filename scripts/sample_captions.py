@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from t2i.annotations import VALIDATION, read_annotations
-from t2i.captions import format_captions, read_captions, sample_captions, verify_captions
-from t2i.files import write_text
-from t2i.logs import job_log
+from t2i.base.files import write_text
+from t2i.job.log import job_log
+from t2i.prompts.annotations import VALIDATION, read_annotations
+from t2i.prompts.captions import format_captions, read_captions, sample_captions, verify_captions
 
 with job_log(snakemake.log[0]):
     source = Path(snakemake.input[0])

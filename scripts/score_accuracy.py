@@ -2,24 +2,25 @@
 
 from pathlib import Path
 
-from t2i.devices import exact_float32, use_device
-from t2i.logs import job_log
+from t2i.base.numerics import exact_float32
+from t2i.job.device import use_device
+from t2i.job.log import job_log
 
 with (
     job_log(snakemake.log[0]),
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     exact_float32()
-    from t2i.captions import read_captions, read_sample_ids
-    from t2i.clip import load_clip
-    from t2i.features import gather, read_features
-    from t2i.fid import read_moments
-    from t2i.files import publish_folder, read_json
-    from t2i.inception import load_inception
+    from t2i.base.files import publish_folder, read_json
     from t2i.loadgen.accuracy import score_log, write_scores
-    from t2i.loadgen.rounds import image_ids
-    from t2i.metrics import reduce_metrics
-    from t2i.protocol import recipe, scoring
+    from t2i.metrics.clip import load_clip
+    from t2i.metrics.features import gather, read_features
+    from t2i.metrics.fid import read_moments
+    from t2i.metrics.inception import load_inception
+    from t2i.metrics.protocol import recipe, scoring
+    from t2i.metrics.scores import reduce_metrics
+    from t2i.mlperf import image_ids
+    from t2i.prompts.captions import read_captions, read_sample_ids
 
     inputs, wildcards = snakemake.input, snakemake.wildcards
     facts = read_json(Path(inputs.facts))

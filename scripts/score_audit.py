@@ -4,21 +4,22 @@ from pathlib import Path
 
 import numpy as np
 
-from t2i.devices import exact_float32, use_device
-from t2i.logs import job_log
+from t2i.base.numerics import exact_float32
+from t2i.job.device import use_device
+from t2i.job.log import job_log
 
 with (
     job_log(snakemake.log[0]),
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     exact_float32()
-    from t2i.captions import read_captions
-    from t2i.clip import load_clip
-    from t2i.fid import frechet_distance, read_moments
-    from t2i.files import publish_folder, read_json, write_text
-    from t2i.inception import load_inception
+    from t2i.base.files import publish_folder, read_json, write_text
     from t2i.loadgen.accuracy import logged_samples, score_samples
     from t2i.loadgen.accuracy_log import accuracy_text
+    from t2i.metrics.clip import load_clip
+    from t2i.metrics.fid import frechet_distance, read_moments
+    from t2i.metrics.inception import load_inception
+    from t2i.prompts.captions import read_captions
 
     inputs = snakemake.input
     image = tuple(read_json(Path(inputs.facts))["image"])

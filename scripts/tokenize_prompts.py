@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from t2i.captions import read_captions
-from t2i.files import write_json
-from t2i.logs import job_log
-from t2i.prompt_tokens import PromptTokens, write_tokens
-from t2i.tokens import tokenize
+from t2i.base.files import write_json
+from t2i.job.log import job_log
+from t2i.prompts.captions import read_captions
+from t2i.prompts.tokenizer import tokenize
+from t2i.prompts.tokens import PromptTokens, write_tokens
 
 with job_log(snakemake.log[0]):
     captions = read_captions(Path(snakemake.input.captions))

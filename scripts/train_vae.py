@@ -3,17 +3,17 @@
 import time
 from pathlib import Path
 
-from t2i.devices import use_device
-from t2i.files import write_json
-from t2i.logs import job_log
+from t2i.base.files import write_json
+from t2i.job.device import use_device
+from t2i.job.log import job_log
 
 began = time.monotonic()
 with (
     job_log(snakemake.log[0]),
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
-    from t2i.train_vae import VaeRecipe, train_vae
-    from t2i.training import job_facts
+    from t2i.micro.trainer import job_facts
+    from t2i.micro.vae import VaeRecipe, train_vae
 
     facts = train_vae(
         VaeRecipe(**snakemake.params.recipe),

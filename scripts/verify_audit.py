@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from t2i.files import read_json
-from t2i.loadgen import audits
-from t2i.loadgen.settings import shortened
-from t2i.logs import job_log
-from t2i.submission.checkout import open_checkout
+from t2i.base.files import read_json
+from t2i.compliance import audits
+from t2i.compliance.checkout import open_checkout
+from t2i.job.log import job_log
+from t2i.loadgen.conf import shortened
 
 VERIFY = {"TEST01": audits.verify_test01, "TEST04": audits.verify_test04}
 

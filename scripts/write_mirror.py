@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from t2i.logs import job_log
-from t2i.mirror import write_mirror
+from t2i.fetch.mirror import write_mirror
+from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]):
     if not snakemake.input:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from t2i.submission.checkout import Checkout, open_checkout
+from t2i.compliance.checkout import Checkout, open_checkout
 
 pytest_plugins = ["fetch_fixtures", "micro_model", "workflow_run"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from t2i.captions import read_captions
-from t2i.compliance import FAIL
+from t2i.base.check import FAIL
+from t2i.prompts.captions import read_captions
 from t2i.submission.discover import judge_tree, run_of, told
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from t2i.files import sha256_file
+from t2i.base.files import sha256_file
 from t2i.submission.package import pack
 
 

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from t2i.archive import Sample, encode_png
-from t2i.captions import shown_line
-from t2i.features import NAMES, Features, gather
-from t2i.files import write_json, write_text
+from t2i.base.files import write_json, write_text
+from t2i.base.images import encode_png
+from t2i.generate.shard import Sample
 from t2i.loadgen.accuracy_log import AccuracyLog, Entry, accuracy_text, truncate
+from t2i.metrics.features import NAMES, Features, gather
+from t2i.mlperf import ACCURACY_LOG
+from t2i.prompts.captions import shown_line
 
 SCHEMA = 1
-LOG_NAME = "mlperf_log_accuracy.json"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def score_log(
     again, as in MultiStream. Raises ValueError that lists everything that is wrong with the log,
     after reading all of it.
     """
-    from t2i.scoring import score_shard  # here, as the rest needs no torch
+    from t2i.metrics.scoring import score_shard  # here, as the rest needs no torch
 
     if len(captions) < count:
         raise ValueError(f"{len(captions)} captions are too few for the {count} samples of {path}")
@@ -120,7 +121,7 @@ def score_samples(
     Of an index that comes again the first record counts, as for the official script. Raises
     ValueError for samples that the log lacks, and for a damaged log.
     """
-    from t2i.scoring import score_shard  # here, as the rest needs no torch
+    from t2i.metrics.scoring import score_shard  # here, as the rest needs no torch
 
     height, width = image
     log = AccuracyLog(path, height * width * 3)
@@ -180,7 +181,7 @@ def write_scores(
     """
     text = accuracy_text(metrics["fid"], metrics["clip"], scored.sha256)
     write_text(folder / "accuracy.txt", text)
-    truncate(log, folder / LOG_NAME)
+    truncate(log, folder / ACCURACY_LOG)
     write_json(
         folder / "accuracy.json",
         {

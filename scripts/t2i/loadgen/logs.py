@@ -14,11 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from t2i.files import once
+from t2i.base.files import once
 
 MARKER = ":::MLLOG"
-SUMMARY_NAME = "mlperf_log_summary.txt"
-DETAIL_NAME = "mlperf_log_detail.txt"
 PERCENTILES = ("50", "90", "95", "97", "99", "99.9")
 # Keys that one test has one value of; others (messages, sets loaded) may come again.
 _SINGLE = ("effective_", "requested_", "result_", "early_stopping_", "num_errors", "qsl_", "sut_")

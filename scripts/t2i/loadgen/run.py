@@ -21,24 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t2i.devices import visible_gpus
-from t2i.disk import DiskFullError, require_space
-from t2i.engine_manifest import read_manifest
-from t2i.files import file_table, publish_folder, sha256_file, write_json, write_text
+from t2i.base.files import file_table, publish_folder, sha256_file, write_json, write_text
+from t2i.engine.manifest import read_manifest
+from t2i.job.device import visible_gpus
+from t2i.job.disk import DiskFullError, require_space
+from t2i.job.machine import machine_facts
+from t2i.job.software import software_versions
 from t2i.loadgen.children import Child, LoadGenError, Parent
+from t2i.loadgen.conf import audit_config, own_audit_config, own_settings, user_conf
 from t2i.loadgen.logs import read_detail
-from t2i.loadgen.rounds import AUDITS
-from t2i.loadgen.settings import (
-    TEST01_SAMPLES,
-    audit_config,
-    own_audit_config,
-    own_settings,
-    user_conf,
-)
-from t2i.loadgen.workers import Worker, order, worker_pool
-from t2i.prompt_tokens import read_tokens
-from t2i.software import software_versions
-from t2i.submission.machine import machine_facts
+from t2i.loadgen.pool import Worker, order, worker_pool
+from t2i.mlperf import ACCURACY_LOG, AUDITS, DETAIL, TEST01_SAMPLES
+from t2i.prompts.tokens import read_tokens
 
 if TYPE_CHECKING:
     from t2i.loadgen.sut import SystemUnderTest
@@ -67,9 +61,10 @@ MENDING = {
 class TestRequest:
     """A test that is to be run: names, files, and settings as in the configuration.
 
-    `engine` is the engine's folder. `max_batchsize` None is the engine's batch size, `qps`
-    (samples/s) and `target_latency` (ms) None are measured, `workers` None is one for each GPU and
-    one on a CPU; `time`, `max_latency`, `batch_wait` and `stall` are seconds. `stall` None follows
+    `seeds` are the round's by the names of LoadGen's settings, `engine` is the engine's folder.
+    `max_batchsize` None is the engine's batch size, `qps` (samples/s) and `target_latency` (ms)
+    None are measured, `workers` None is one for each GPU and one on a CPU; `time`,
+    `max_latency`, `batch_wait` and `stall` are seconds. `stall` None follows
     from the measured time of a batch. `given` names the settings that the configuration said. What
     `user_conf`, a file of the user's own, says of the scenario takes the place of the others;
     `min_query_count` None is `query_floor`'s. `audit_conf` is an audit.config of the user's own.
@@ -83,6 +78,7 @@ class TestRequest:
     scenario: str
     mode: str
     round: str
+    seeds: dict[str, int]
     engine: Path
     tokens: Path
     latents: Path
@@ -128,8 +124,8 @@ def run_test(request: TestRequest, folder: Path) -> None:
             outcome = child.answer(request.stall or SILENT_SECONDS)
         finally:
             child.close()
-        _check_log(part / "mlperf_log_detail.txt")
-        _check_whole(part / "mlperf_log_accuracy.json", request, outcome["image"])
+        _check_log(part / DETAIL)
+        _check_whole(part / ACCURACY_LOG, request, outcome["image"])
         facts = {
             "schema": 1,
             **{key: getattr(request, key) for key in ("run", "variant", "scenario", "mode")},
@@ -293,7 +289,7 @@ def _drive(
             if own
             else audit_config(request.mode, request.count),
         )
-    asked = test_settings(part / "user.conf", request.scenario, request.mode, request.round)
+    asked = test_settings(part / "user.conf", request.scenario, request.mode, request.seeds)
     output = lg.LogOutputSettings()
     output.outdir = str(part)
     output.copy_summary_to_stdout = True

@@ -16,8 +16,8 @@ import mlperf_loadgen as lg
 import numpy as np
 
 from t2i.loadgen.children import LoadGenError
+from t2i.loadgen.pool import Worker
 from t2i.loadgen.worker import SLOTS
-from t2i.loadgen.workers import Worker
 
 
 class Sample(NamedTuple):

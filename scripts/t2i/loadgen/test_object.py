@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mlperf_loadgen as lg
 
-from t2i.loadgen.rounds import BENCHMARK, MODES, ROUNDS
+from t2i.mlperf import BENCHMARK, MODES
 
 _configured: list[Path] = []  # the user.conf that this process gave to LoadGen
 
 
-def test_settings(user_conf: Path, scenario: str, mode: str, round_name: str) -> Any:
+def test_settings(user_conf: Path, scenario: str, mode: str, seeds: Mapping[str, int]) -> Any:
     """mlperf_loadgen.TestSettings of one test: LoadGen's mlperf.conf, then `user_conf`, then the
-    round's seeds (LoadGen carries those of one round only).
+    round's `seeds` by the names of the settings (LoadGen carries those of one round only).
 
     audit.config is left to LoadGen, which reads it when the test starts. Raises ValueError where
     LoadGen refuses the file, and RuntimeError for a second test in one process: LoadGen would
@@ -40,10 +41,8 @@ def test_settings(user_conf: Path, scenario: str, mode: str, round_name: str) ->
         "accuracy": lg.TestMode.AccuracyOnly,
         "FindPeakPerformance": lg.TestMode.FindPeakPerformance,
     }.get(mode, lg.TestMode.PerformanceOnly)
-    seeds = ROUNDS[round_name]
-    settings.qsl_rng_seed = seeds.qsl_rng_seed
-    settings.sample_index_rng_seed = seeds.sample_index_rng_seed
-    settings.schedule_rng_seed = seeds.schedule_rng_seed
+    for name, seed in seeds.items():
+        setattr(settings, name, seed)
     if mode == "FindPeakPerformance":
         # Two significant digits: one decimal would be all of a slow system's rate.
         decimals = 1 - math.floor(math.log10(settings.server_target_qps))

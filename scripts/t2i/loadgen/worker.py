@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from t2i.devices import cpu_name, describe_device, use_device
-from t2i.engine_manifest import read_manifest
+from t2i.engine.manifest import read_manifest
+from t2i.engine.painter import load_painter
+from t2i.job.device import cpu_name, describe_device, use_device
 from t2i.loadgen.children import Parent
-from t2i.painters import load_painter
 
 SLOTS = 2
 LEAST_SECONDS, MOST_BATCHES = 1.0, 5  # of one measurement

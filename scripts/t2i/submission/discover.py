@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from t2i.compliance import CLOSED_SIDE, FAIL, NOT_APPLICABLE, Check
-from t2i.files import read_json
+from t2i.base.check import FAIL, NOT_APPLICABLE, Check
+from t2i.base.files import read_json
+from t2i.loadgen.conf import shortened
 from t2i.loadgen.logs import read_detail
-from t2i.loadgen.rounds import BENCHMARK, ROUNDS
-from t2i.loadgen.settings import shortened
-from t2i.submission.checks import Expected, check_tree, recorded
-from t2i.submission.layout import DETAIL
-from t2i.submission.run_checks import run_checks
+from t2i.mlperf import BENCHMARK, CLOSED_SIDE, DETAIL, ROUNDS
+from t2i.submission.checks.run import run_checks
+from t2i.submission.verdict import Expected, check_tree, recorded
 
 DIVISIONS = ("closed", "open", "network")
 BUILT = "submission_files.json"  # of a variant's folder, beside its loadgen/

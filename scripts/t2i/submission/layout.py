@@ -10,11 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from t2i.loadgen.rounds import AUDITS, BENCHMARK, ROUNDS
+from t2i.mlperf import ACCURACY_LOG, AUDITS, BENCHMARK, DETAIL, ROUNDS, SUMMARY
 
-DETAIL = "mlperf_log_detail.txt"
-SUMMARY = "mlperf_log_summary.txt"
-ACCURACY_LOG = "mlperf_log_accuracy.json"
 RUN = PurePosixPath("performance", "run_1")
 # What an audit's or the performance run's folder may hold beside its two logs.
 BESIDE_LOGS = (ACCURACY_LOG, "mlperf_log_trace.json", "results.json", ".gitkeep")

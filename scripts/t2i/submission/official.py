@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from t2i.compliance import CHECKER as SOURCE
-from t2i.compliance import FAIL, NOT_APPLICABLE, PASS, Check
-from t2i.submission.checkout import CHECKER, Checkout, run_command
-from t2i.submission.official_messages import explain_crash, message, parse
+from t2i.base.check import CHECKER as SOURCE
+from t2i.base.check import FAIL, NOT_APPLICABLE, PASS, Check
+from t2i.compliance.checkout import CHECKER, Checkout, run_command
+from t2i.compliance.messages import message
+from t2i.submission.messages import explain_crash, parse
 
 SECONDS = 3600.0  # after which the checker counts as hanging
 TABLE = "official_summary.csv"
@@ -59,7 +60,8 @@ def run_checker(
         messages.append(message("crash", text, "The checker hangs or is very slow.", mend))
     elif not any(summary in said for summary in SUMMARIES):
         text = other or f"exit {finished.exit} without a word"
-        messages.append(message("crash", text[-2000:], *explain_crash(text)))
+        known = explain_crash(text)
+        messages.append(message("crash", text[-2000:], known.meaning, known.mend))
     elif OK in said and not results:
         text = "the checker accepted no result, for it found none"
         meaning = "The checker calls an empty tree OK; this workflow does not."

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from t2i.compliance import FAIL, PASS, Check
-from t2i.files import files_of, publish, read_json, sha256_file
+from t2i.base.check import FAIL, PASS, Check
+from t2i.base.files import files_of, publish, read_json, sha256_file
 from t2i.submission.discover import judge_tree, told
 
 TREE, VERDICT = "submission", "submission.json"

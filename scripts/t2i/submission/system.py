@@ -131,8 +131,8 @@ def system_description(
 ) -> dict[str, Any]:
     """The content of systems/<system>.json: all 35 fields, each a text or a count.
 
-    `submission` is that of the configuration, `machine` is from `t2i.submission.machine`,
-    `software` from `t2i.software`; `accelerators` is the number of GPUs used, 0 for a run on
+    `submission` is that of the configuration, `machine` is from `t2i.job.machine`,
+    `software` from `t2i.job.software`; `accelerators` is the number of GPUs used, 0 for a run on
     processors. `notes` come after the description's own sw_notes. Raises ValueError with everything
     that is wrong or missing. There is no field is_network: whatever it says, even "false", makes
     the checker ask for the fields of a network submission.

@@ -6,13 +6,12 @@ import shlex
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from t2i.loadgen.rounds import BENCHMARK, OFFICIAL_SAMPLES, OFFICIAL_SECONDS
+from t2i.mlperf import BENCHMARK, MLPERF_MODEL, OFFICIAL_SAMPLES, OFFICIAL_SECONDS
 
 if TYPE_CHECKING:
     from t2i.submission.tree import TreeRequest
 
 IMPLEMENTATION = "t2i-bench"
-MODEL = "sdxl-base-1.0"
 FORMATS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 LOCAL = ("mirror", "inference_checkout", "offline", "containers")
 HALF = ".fp16.safetensors"  # files that were published at half precision
@@ -27,7 +26,7 @@ def notes(request: TreeRequest, records: dict[str, dict[str, Any]]) -> list[str]
     found = []
     if request.settings.get("stand_in"):
         found.append("NO MODEL WAS RUN: A STAND-IN DRAWS PICTURES FROM THE SAMPLE INDEX.")
-    elif request.model != MODEL:
+    elif request.model != MLPERF_MODEL:
         found.append(f"THE MODEL IS {request.model.upper()}, NOT SDXL BASE 1.0.")
     if request.settings.get("patch"):
         found.append("THE MODEL IS CHANGED BY A PATCH.")
@@ -109,7 +108,9 @@ def measurements(request: TreeRequest) -> dict[str, str]:
         transformations += f"; what patch.py in the code folder does ({request.settings['patch']})"
     return {
         "input_data_types": f"int64 tokens, {dtype} latents",
-        "retraining": "No" if request.model == MODEL else f"Yes: another model, {request.model}",
+        "retraining": "No"
+        if request.model == MLPERF_MODEL
+        else f"Yes: another model, {request.model}",
         "starting_weights_filename": ", ".join(request.weights),
         "weight_data_types": dtype,
         "weight_transformations": transformations,

@@ -12,24 +12,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from t2i.files import (
+from t2i.base.files import (
     file_table,
-    files_of,
     publish_folder,
     read_json,
     sha256_bytes,
     sha256_file,
 )
-from t2i.loadgen.rounds import AUDITS
+from t2i.mlperf import ACCURACY_LOG, AUDITS, DETAIL, SUMMARY
 from t2i.submission import texts
-from t2i.submission.layout import (
-    ACCURACY_LOG,
-    DETAIL,
-    NOT_DETERMINISTIC,
-    RUN,
-    SUMMARY,
-    Layout,
-)
+from t2i.submission.layout import NOT_DETERMINISTIC, RUN, Layout
 from t2i.submission.system import NAME, system_description
 
 CONFIG = "config.yaml"
@@ -57,7 +49,8 @@ class TreeRequest:
     `submission` is that of the configuration and `settings` the variant's, after defaults (dtype,
     patch, stand_in...); `weights` names the files that the weights came from, `patch` is the
     engine's copy of the variant's patch. `scenarios` and `audits` are those that were run. `commit`
-    and `dirty` are of `t2i.provenance.git_state`; `command` and `config` (YAML) repeat the run.
+    and `dirty` are of `t2i.compliance.provenance.git_state`; `command` and `config` (YAML) repeat
+    the run.
     `source` is the folder of the workflow, whose source goes into the tree. `inferred` are further
     scenarios of the tree, which show the logs of one that was run.
     """
@@ -195,26 +188,6 @@ def recorded_request(record: Mapping[str, Any]) -> TreeRequest:
     lists = {key: tuple(record[key]) for key in ("weights", "scenarios", "audits")}
     paths = {"patch": None if patch is None else Path(patch), "source": Path(record["source"])}
     return TreeRequest(**{**record, **lists, **paths})
-
-
-def set_aside_edited(variant: Path) -> str | None:
-    """Rename the tree of a variant that is not as it was built, so that it is built anew.
-
-    What was changed, None where nothing was.
-    """
-    tree, table = variant / "submission", variant / "submission_files.json"
-    if not (tree.is_dir() and table.is_file()):
-        return None
-    built, found = read_json(table)["files"], file_table(tree)
-    changed = sorted(name for name in {*built, *found} if built.get(name) != found.get(name))
-    changed += [str(path) for path in files_of(tree) if str(path) not in {*built, *found}]
-    if not changed:
-        return None
-    aside = variant / "submission.edited"
-    shutil.rmtree(aside, ignore_errors=True)
-    tree.rename(aside)
-    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    return f"{tree} was changed after it was built: {changed[0]}{more}; it is now {aside}"
 
 
 def _audit_sources(

@@ -1,0 +1,85 @@
+"""What happens at the start and the end of a run.
+
+CONSUMES results/, resources/, Snakemake's lock
+PRODUCES nothing
+"""
+
+import os
+import shlex
+
+from snakemake.logging import logger
+
+from t2i.generate import damage
+from t2i.job import failures, lock, parent
+from t2i.submission import edited
+
+COMMAND = shlex.join(["snakemake", *sys.argv[1:]])
+MIRROR_COMMAND = shlex.join(
+    ["snakemake", "mirror", "--cores", "4"]
+    + ["--configfile", *map(os.path.relpath, workflow.configfiles)]
+    + ["--config", "offline=false"]
+)
+
+
+def check_disk():
+    """Say what this run will write at most; refuse what cannot work before the first job."""
+    from t2i.config import forecast
+    from t2i.job.disk import DiskFullError
+
+    if workflow.touch:
+        return
+    jobs = [
+        forecast.planned_job(
+            job.rule.name, dict(job.wildcards.items()), job.output, SOURCES
+        )
+        for job in workflow.dag.needrun_jobs()
+        if job.output
+    ]
+    if not jobs:
+        return
+    try:
+        forecast.check_weights(jobs, Path("results", RUN))
+        print(forecast.checked_forecast(jobs, CONFIG, SOURCES), file=sys.stderr)
+    except (DiskFullError, forecast.WeightsRemovedError) as error:
+        logger.error(str(error))  # an exception would come with places in this file
+        sys.exit(1)
+
+
+def print_failures(snakemake_logs):
+    """Show the end of each failed job's log, and the command that goes on from here."""
+    text = "".join(Path(path).read_text(errors="replace") for path in snakemake_logs)
+    print(failures.failure_summary(text, COMMAND), file=sys.stderr)
+
+
+def is_dry_run():
+    """Whether nothing may change on disk; Snakemake itself knows only after the rules are read."""
+    from snakemake.cli import parse_args
+
+    return parse_args(sys.argv[1:])[1].dryrun
+
+
+def begin():
+    """Deal with what killed runs, damage and edits left behind; a dry run only reports it."""
+    dry = is_dry_run()
+    parent.announce_scheduler(COMMAND)
+    if dry and lock.has_dead_lock():
+        print("a killed run left its lock; the next run removes it", file=sys.stderr)
+    elif not dry and lock.remove_dead_lock():
+        print("removed the lock of a run that was killed", file=sys.stderr)
+    word = "the next run sets aside" if dry else "set aside"
+    for problem in damage.set_aside_damaged_shards(RUN, VARIANTS, SHARDS, dry):
+        print(f"{word}, to be generated again: {problem}", file=sys.stderr)
+    for problem in edited.set_aside_edited_trees(RUN, VARIANTS, dry):
+        print(f"{word}, to be built again: {problem}", file=sys.stderr)
+
+
+if workflow.exec_mode == ExecMode.DEFAULT:
+    begin()
+
+
+onstart:
+    check_disk()
+
+
+onerror:
+    print_failures(log)

@@ -1,0 +1,1 @@
+"""What every stage builds on: files, arrays, YAML, images, statistics, names."""

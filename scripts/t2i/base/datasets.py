@@ -1,0 +1,14 @@
+"""Facts of the known data sets; kept apart so that checking a configuration needs no imaging."""
+
+from __future__ import annotations
+
+CAPTIONS = {"pictures": 512, "coco2014": 5000}
+CAPTION_SOURCES = {
+    "published": "captions_source.tsv",
+    "annotations": "annotations_trainval2014.zip",
+}
+
+
+def dataset_files(captions: str) -> tuple[str, ...]:
+    """Files of a published data set, with its captions from where the configuration says."""
+    return CAPTION_SOURCES[captions], "latents.npy", "sample_ids.txt"

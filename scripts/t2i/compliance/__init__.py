@@ -1,0 +1,1 @@
+"""Rules on variants, scenarios and audits, and the verdict."""

@@ -1,0 +1,1 @@
+"""The configuration: checked, explained, and what follows from it."""

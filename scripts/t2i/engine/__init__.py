@@ -1,0 +1,1 @@
+"""What a variant is built into, and how it generates."""

@@ -1,0 +1,87 @@
+"""Images of samples: from a model's engine, or from a stand-in for one.
+
+torch and what rests on it are imported only for a model, so that a stand-in starts at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from t2i.base.images import Images
+from t2i.engine.latents import read_latent
+from t2i.engine.manifest import read_manifest
+from t2i.engine.stand_in import stand_in_image
+from t2i.prompts.tokens import PromptTokens, read_tokens
+
+
+class Painter(Protocol):
+    """What makes the images of samples."""
+
+    @property
+    def side(self) -> int:
+        """Height and width of its images in pixels."""
+
+    def paint(self, indices: Sequence[int], batch_size: int) -> Images:
+        """Images of the samples `indices`, at most `batch_size` of them, in one batch."""
+
+
+@dataclass(frozen=True)
+class ModelPainter:
+    """An engine's pipeline and what `t2i.engine.reference.generate` needs besides the samples."""
+
+    pipeline: Any
+    tokens: PromptTokens
+    latent: np.ndarray
+    steps: int
+    guidance: float
+
+    @property
+    def side(self) -> int:
+        """Height and width of its images in pixels."""
+        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
+
+    def paint(self, indices: Sequence[int], batch_size: int) -> Images:
+        """Images of the samples `indices`; `generate` fills up a short batch."""
+        from t2i.engine.reference import generate
+
+        sampler = (batch_size, self.steps, self.guidance)
+        return generate(self.pipeline, self.tokens, indices, self.latent, *sampler)
+
+
+@dataclass(frozen=True)
+class StandInPainter:
+    """Pictures drawn from the sample's index, as fast as they come."""
+
+    side: int
+    pictures: int | None = None  # after which they begin again
+
+    def paint(self, indices: Sequence[int], batch_size: int) -> Images:
+        """Pictures of the samples `indices`, whatever the batch's size."""
+        shown = [index % self.pictures if self.pictures else index for index in indices]
+        pixels = np.stack([stand_in_image(number, self.side) for number in shown])
+        return Images(pixels, np.ones(len(indices), dtype=bool))
+
+
+def load_painter(
+    engine: Path, tokens: Path, latents: Path, device: str
+) -> tuple[Painter, dict[str, Any]]:
+    """The painter of the verified engine in a folder on a torch device, and the engine's manifest.
+
+    Raises EngineError when the engine is not what its manifest says, ValueError when tokens or
+    latents are none.
+    """
+    manifest = read_manifest(engine)
+    if manifest["stand_in"] is not None:
+        told = manifest["stand_in"]
+        return StandInPainter(told["side"], told.get("pictures")), manifest
+    from t2i.engine.load import load_engine
+
+    pipeline, manifest = load_engine(engine, device)
+    latent = read_latent(latents, pipeline.unet.config.sample_size)
+    sampler = (manifest["steps"], manifest["guidance"])
+    return ModelPainter(pipeline, read_tokens(tokens), latent, *sampler), manifest

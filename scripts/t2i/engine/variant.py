@@ -1,0 +1,42 @@
+"""A variant: how a model is run."""
+
+from __future__ import annotations
+
+import t2i.job.torch_shim  # noqa: F401
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+NETWORKS = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a model is run. `patch` is `path.py:function` or None; the rest is as in the config.
+
+    With `stand_in` (`side` in pixels, `images_per_second`) no model is run (`t2i.engine.stand_in`).
+    """
+
+    dtype: str
+    batch_size: int
+    threads: int
+    device: str
+    steps: int
+    guidance: float
+    patch: str | None = None
+    stand_in: dict[str, Any] | None = None

@@ -1,0 +1,1 @@
+"""Inputs: the table of sources, downloads, mirrors, image sets."""

@@ -1,0 +1,165 @@
+"""A shard of images: a tar of PNGs, and a manifest that is written last and names every sample."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from t2i.base.files import (
+    publish,
+    read_json,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
+from t2i.base.images import decode_png, encode_png, pixel_digest
+
+SCHEMA = 1
+
+
+class DamagedShard(ValueError):
+    """A shard's files do not hold what its manifest says."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a shard. `sha256` is of its raw uint8 pixels (height, width, 3).
+
+    `finite` is False when the decoder gave NaN or infinite values before rounding.
+    """
+
+    index: int
+    caption_id: int
+    file: str
+    sha256: str
+    finite: bool
+
+
+def add_png(archive: tarfile.TarFile, name: str, image: np.ndarray) -> None:
+    """Append an image (height, width, 3) uint8 to a tar; members carry no times or owners."""
+    data = encode_png(image)
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def add_sample(
+    archive: tarfile.TarFile, index: int, caption_id: int, image: np.ndarray, finite: bool
+) -> Sample:
+    """Append one sample's image to a shard's tar and return its entry for the manifest."""
+    name = f"{index:05d}.png"
+    add_png(archive, name, image)
+    return Sample(index, caption_id, name, pixel_digest(image), finite)
+
+
+def archive_facts(path: Path) -> dict[str, Any]:
+    """Size in bytes and sha256 of a shard's tar, for its manifest."""
+    return {"size": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def write_manifest(path: Path, tar: Path, samples: list[Sample], facts: dict[str, Any]) -> None:
+    """Publish a shard's manifest, after its tar: schema, `facts`, samples, and digests.
+
+    The manifest's own `digest` is over everything else in it.
+    """
+    manifest = {
+        "schema": SCHEMA,
+        **facts,
+        "samples": [asdict(sample) for sample in samples],
+        "archive": archive_facts(tar),
+    }
+    write_json(path, {**manifest, "digest": sha256_json(manifest)})
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A whole manifest, its samples as `Sample`; raises DamagedShard for anything else."""
+    try:
+        manifest: dict[str, Any] = read_json(path)
+        schema, digest = manifest["schema"], manifest.pop("digest")
+        if schema != SCHEMA:
+            raise DamagedShard(f"{path}: schema {schema}, this version reads {SCHEMA}")
+        if digest != sha256_json(manifest):
+            raise DamagedShard(f"{path}: the manifest has changed since it was written")
+        manifest["samples"] = [Sample(**sample) for sample in manifest["samples"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, DamagedShard):
+            raise
+        raise DamagedShard(f"{path}: not a whole manifest ({error})") from error
+    return manifest
+
+
+def read_shard(
+    tar: Path, manifest: Path, wanted: Collection[int] | None = None
+) -> Iterator[tuple[Sample, np.ndarray]]:
+    """Each sample of a shard with its pixels (height, width, 3) uint8, in index order, verified.
+
+    With `wanted`, only samples of these indices are read. Raises DamagedShard, which names file
+    and sample, when anything differs from the manifest.
+    """
+    samples: list[Sample] = read_manifest(manifest)["samples"]
+    if wanted is not None:
+        samples = [sample for sample in samples if sample.index in wanted]
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            for sample in samples:
+                member = archive.getmember(sample.file)
+                handle = archive.extractfile(member)
+                if handle is None or not member.isreg() or member.issparse():
+                    raise DamagedShard(f"{tar}: {sample.file} is not a plain file")
+                pixels = decode_png(handle.read())
+                if pixel_digest(pixels) != sample.sha256:
+                    raise DamagedShard(f"{tar}: the pixels of sample {sample.index} have changed")
+                yield sample, pixels
+    except (OSError, KeyError, ValueError, tarfile.TarError, SyntaxError) as error:
+        if isinstance(error, DamagedShard):
+            raise
+        raise DamagedShard(
+            f"{tar}: damaged ({error}); delete it and run again, that makes this shard anew"
+        ) from error
+
+
+def find_damage(tar: Path, manifest: Path, verified: dict[str, Any]) -> str | None:
+    """What is wrong with a shard, or None for a sound one and for one that is not there.
+
+    `verified` remembers the size, inode and times of tars that were hashed before: the change time
+    cannot be set by hand, so an unchanged record needs no second hashing. It is updated in place.
+    """
+    if not (tar.exists() and manifest.exists()):
+        return None
+    status = tar.stat()
+    times = [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+    try:
+        facts = read_manifest(manifest)["archive"]
+        signature = [*times, facts["sha256"]]
+        if verified.get(str(tar)) == signature:
+            return None
+        found = archive_facts(tar)
+        if facts == found:
+            verified[str(tar)] = signature
+            return None
+        return f"{tar}: sha256 {found['sha256']}, its manifest says {facts['sha256']}"
+    except DamagedShard as error:
+        return str(error)
+
+
+def set_aside_damaged(tar: Path, manifest: Path, verified: dict[str, Any]) -> str | None:
+    """Rename a damaged shard, so that it counts as missing; returns what was wrong."""
+    problem = find_damage(tar, manifest, verified)
+    if problem is not None:
+        for path in (tar, manifest):
+            path.replace(path.with_name(f"{path.name}.damaged"))
+    return problem
+
+
+def write_images(path: Path, images: Iterator[tuple[str, Image.Image]]) -> None:
+    """Publish a tar of PNGs without times or owners."""
+    with publish(path) as part, tarfile.open(part, "w") as archive:
+        for name, image in images:
+            add_png(archive, name, np.asarray(image))

@@ -1,0 +1,1 @@
+"""What runs around a rule and can change no result."""

@@ -1,0 +1,146 @@
+"""Which device a job computes on: exclusive GPUs, fixed threads. Call before torch is imported."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from t2i.base.threads import limit_threads
+
+
+class DeviceError(RuntimeError):
+    """The device that the configuration asks for cannot be used."""
+
+
+def lock_folder() -> Path:
+    """Folder on this host that holds one lock file for each GPU in use by this user."""
+    folder = Path(tempfile.gettempdir(), f"t2i-gpu-locks-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise DeviceError(
+            f"{folder} is not a folder that only you can write to; remove it, or set TMPDIR to a "
+            "folder of your own"
+        )
+    return folder
+
+
+def visible_gpus() -> list[str]:
+    """UUIDs of the GPUs this job may use: those assigned to it, else all of the host.
+
+    CUDA_VISIBLE_DEVICES may hold indices, UUIDs or their beginnings. Raises DeviceError when there
+    is no GPU, or one that this host does not list.
+    """
+    query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, check=True, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise DeviceError(
+            f"device: cuda, but nvidia-smi cannot be asked for GPUs ({error}); run on a machine "
+            "with an NVIDIA driver (in Apptainer with --nv), or set device: cpu"
+        ) from error
+    rows = [line.split(", ") for line in answer.stdout.splitlines() if ", " in line]
+    uuids = {index.strip(): uuid.strip() for index, uuid in rows}
+    assigned = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = list(uuids) if assigned is None else assigned.split(",")
+    gpus = [_uuid(name.strip(), uuids) for name in names if name.strip()]
+    if not gpus:
+        raise DeviceError("device: cuda, but no GPU is visible (CUDA_VISIBLE_DEVICES is empty?)")
+    return gpus
+
+
+def _uuid(name: str, uuids: dict[str, str]) -> str:
+    """The full UUID of a GPU; two jobs that name one differently have to take the same lock."""
+    if name.startswith("MIG-"):  # a part of a GPU, which is not among those that are listed
+        return name
+    found = [uuids[name]] if name in uuids else []
+    if name.startswith("GPU-"):
+        found = [uuid for uuid in uuids.values() if uuid.startswith(name)]
+    if len(found) != 1:
+        listed = ", ".join(f"{index} ({uuid})" for index, uuid in uuids.items()) or "none"
+        raise DeviceError(f"CUDA_VISIBLE_DEVICES names {name}; the GPUs of this host are {listed}")
+    return found[0]
+
+
+@contextmanager
+def exclusive_gpu(gpus: list[str], locks: Path, poll_seconds: float = 1.0) -> Iterator[str]:
+    """Hold a lock on the first of `gpus` that no other job holds, waiting for one to come free.
+
+    The lock goes with the process, so a killed job leaves none behind.
+    """
+    while True:
+        for gpu in gpus:
+            with (locks / f"{gpu.replace('/', '_')}.lock").open("w") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield gpu
+                return
+        time.sleep(poll_seconds)
+
+
+@contextmanager
+def use_device(kind: str, threads: int) -> Iterator[str]:
+    """Make one device the only one torch will see, and yield its torch name.
+
+    `kind` is cpu or cuda; a GPU is locked for the length of the block. Raises DeviceError when
+    there is no GPU or torch cannot use it.
+    """
+    from t2i.base.numerics import set_up_torch  # what results depend on, apart from this module
+
+    limit_threads(threads)
+    if kind == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        set_up_torch(threads)
+        yield "cpu"
+        return
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # the same sums in every run
+    with exclusive_gpu(visible_gpus(), lock_folder()) as gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        set_up_torch(threads)
+        import torch
+
+        if not torch.cuda.is_available():
+            raise DeviceError(
+                f"torch {torch.__version__} cannot use the GPU {gpu}; install the CUDA build of "
+                "torch that fits the driver, or set device: cpu"
+            )
+        yield "cuda"
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe_device(kind: str) -> dict[str, Any]:
+    """Kind, name and architecture (instruction set or compute capability) of the device in use."""
+    import torch
+
+    if kind == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return {"kind": kind, "name": torch.cuda.get_device_name(), "arch": f"sm_{major}{minor}"}
+    return {"kind": kind, "name": cpu_name(), "arch": torch.backends.cpu.get_cpu_capability()}
+
+
+def local_gpus() -> int:
+    """Number of GPUs of this host as its driver lists them, at least 1."""
+    folder = Path("/proc/driver/nvidia/gpus")
+    return max(1, len(list(folder.iterdir()))) if folder.is_dir() else 1

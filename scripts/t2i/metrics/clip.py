@@ -1,0 +1,86 @@
+"""CLIP scores: 100 times the cosine between an image and its caption (open_clip, ViT-B/32)."""
+
+from __future__ import annotations
+
+import t2i.job.torch_shim  # noqa: F401
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transform import image_transform
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from t2i.metrics.inception import padded_batches
+
+CLIP_SIDE = 224
+SCALE = 100.0
+
+
+def clip_network(config: dict[str, Any]) -> Any:
+    """An open_clip model of the given architecture, evaluation mode, float32, QuickGELU forced.
+
+    `config` holds embed_dim, vision_cfg and text_cfg. OpenAI's weights were trained with
+    QuickGELU; with the exact GELU they score differently without any error.
+    """
+    model = open_clip.CLIP(**{**config, "quick_gelu": True})
+    model.tokenize = open_clip.tokenize
+    return model.eval().requires_grad_(False)
+
+
+def load_clip(folder: Path, device: str) -> Any:
+    """The model in `folder`: config.json, model.safetensors, and merges.txt.gz if it has its own.
+
+    The merges are those of its tokenizer; without the file it is CLIP's.
+    """
+    model = clip_network(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    if (merges := folder / "merges.txt.gz").exists():
+        model.tokenize = SimpleTokenizer(str(merges))
+    return model.to(device)
+
+
+def preprocess(images: np.ndarray) -> Tensor:
+    """open_clip's validation transform: images (n, height, width, 3) uint8 to (n, 3, 224, 224).
+
+    Bicubic resize of the shorter side with PIL's antialiasing, centre crop, normalisation.
+    """
+    transform = image_transform(CLIP_SIDE, is_train=False)
+    return torch.stack([transform(Image.fromarray(image)) for image in images])
+
+
+def caption_embeddings(model: Any, captions: list[str], batch_size: int) -> np.ndarray:
+    """Unit embeddings (n, d) float32 of captions, cut at 77 tokens as open_clip does."""
+    tokens = model.tokenize(captions).numpy()
+    device = model.logit_scale.device
+    rows = []
+    with torch.inference_mode():
+        for batch, count in padded_batches(tokens, batch_size):
+            encoded = model.encode_text(torch.from_numpy(batch).to(device))
+            rows.append(nn.functional.normalize(encoded, dim=-1)[:count])
+    embeddings: np.ndarray = torch.cat(rows).cpu().numpy()
+    return embeddings
+
+
+def image_embeddings(model: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Unit embeddings (n, d) float32 of images (n, height, width, 3) uint8."""
+    device = model.logit_scale.device
+    rows = []
+    with torch.inference_mode():
+        for batch, count in padded_batches(images, batch_size):
+            encoded = model.encode_image(preprocess(batch).to(device))
+            rows.append(nn.functional.normalize(encoded, dim=-1)[:count])
+    embeddings: np.ndarray = torch.cat(rows).cpu().numpy()
+    return embeddings
+
+
+def clip_scores(images: np.ndarray, captions: np.ndarray) -> np.ndarray:
+    """CLIP scores (n,) float32 of unit embeddings (n, d): 100 x cosine, not clamped at 0."""
+    scores: np.ndarray = SCALE * (images * captions).sum(axis=1, dtype=np.float32)
+    return scores

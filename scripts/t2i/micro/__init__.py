@@ -1,0 +1,1 @@
+"""The miniature: pictures, model, training, evaluation."""

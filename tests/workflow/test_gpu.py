@@ -1,0 +1,145 @@
+"""The paths that need a GPU, on a random SDXL: skipped where torch sees none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import save_file
+
+import peers
+from loadgen_runs import logged_images, request_for, write_inputs
+from micro_model import MicroModel
+from pipelines import check_same_pipeline
+from t2i.base import numerics
+from t2i.base.files import read_json
+from t2i.base.images import pixel_digest
+from t2i.engine import latents, reference, weights
+from t2i.engine.build import build_engine
+from t2i.engine.load import load_engine
+from t2i.engine.variant import Variant
+from t2i.generate.shard import Sample
+from t2i.job import device
+from t2i.loadgen.run import run_test
+from t2i.metrics import scoring
+from t2i.metrics.clip import load_clip
+from t2i.metrics.inception import load_inception
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
+]
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])
+def images(request, micro_model: MicroModel, tmp_path_factory):
+    """A function that generates samples at one number format on the GPU, and the pipeline."""
+    torch.backends.cudnn.deterministic = True
+    folder = tmp_path_factory.mktemp(f"engine-{request.param}")
+    variant = Variant(request.param, 4, 1, "cuda", peers.STEPS, peers.GUIDANCE)
+    build_engine(micro_model.model, folder, variant)
+    pipeline, _ = load_engine(folder, "cuda")
+    latent = latents.read_latent(micro_model.latent, pipeline.unet.config.sample_size)
+    prompts = micro_model.tokens()
+
+    def generate(indices: range) -> np.ndarray:
+        sampler = (variant.batch_size, variant.steps, variant.guidance)
+        return reference.generate(pipeline, prompts, indices, latent, *sampler).pixels
+
+    return generate, pipeline
+
+
+def test_an_engine_is_what_diffusers_loads(images, micro_model: MicroModel) -> None:
+    _, pipeline = images
+    peer = StableDiffusionXLPipeline.from_pretrained(
+        micro_model.model, dtype=pipeline.unet.dtype, local_files_only=True, add_watermarker=False
+    )
+    check_same_pipeline(pipeline, peer.to("cuda"))
+
+
+def test_every_piece_reaches_its_place(tmp_path, monkeypatch) -> None:
+    """Many small pieces from many threads, of tensors of all sizes, through page-locked memory."""
+    monkeypatch.setattr(weights, "PIECE", 1000)
+    generator = torch.Generator().manual_seed(3)
+    tensors = {str(n): torch.randn(n * n, generator=generator) for n in range(120)}
+    path = tmp_path / "some.safetensors"
+    save_file(tensors, path)
+    loaded, digests = weights.load_files([path], "cuda")
+    assert digests == weights.digest_files([path])
+    for name, value in loaded[path].items():
+        assert value.device.type == "cuda"
+        assert torch.equal(value.cpu(), tensors[name]), name
+
+
+def test_a_pixel_depends_on_the_sample_alone(images) -> None:
+    """Not on the cut into batches, the place in a batch, a padded tail, or the run."""
+    generate, _ = images
+    whole = np.concatenate([generate(range(0, 4)), generate(range(4, 8))])
+    assert len({pixel_digest(image) for image in whole}) == 8
+    for cut in (range(0, 4), range(1, 5), range(3, 4), range(6, 8)):
+        assert np.array_equal(generate(cut), whole[cut.start : cut.stop])
+
+
+def test_images_are_those_of_diffusers(images, micro_model: MicroModel) -> None:
+    generate, pipeline = images
+    expected = peers.images(pipeline, micro_model.prompts[:4], micro_model.latent, batch_size=4)
+    largest, share = peers.pixel_difference(generate(range(0, 4)), expected)
+    # In half precision, encoding one prompt at a time rounds otherwise than four at a time.
+    allowed = peers.GREY_LEVELS if pipeline.unet.dtype == torch.float32 else 16
+    assert largest <= allowed, f"{largest} grey levels, {share:.2%} of the values differ"
+
+
+def test_scores_are_those_of_the_cpu(micro_inception, random_clip, monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    numerics.exact_float32()
+    rows = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    samples = [Sample(n, n, f"{n}.png", pixel_digest(image), True) for n, image in enumerate(rows)]
+    captions = ["a red circle", "a blue square", "a star", "nothing"]
+    scored = [
+        scoring.score_shard(
+            samples,
+            rows,
+            captions,
+            load_inception(micro_inception, device),
+            load_clip(random_clip[0], device),
+            batch_size=2,
+        )
+        for device in ("cpu", "cuda")
+    ]
+    scale = np.abs(scored[0].inception).max()
+    assert np.abs(scored[0].inception - scored[1].inception).max() <= 1e-4 * scale
+    assert np.abs(scored[0].clip - scored[1].clip).max() <= 1e-3
+
+
+@pytest.mark.parametrize("scenario", ["Offline", "Server", "SingleStream"])
+def test_loadgen_gets_the_gpus_images(scenario, micro_model: MicroModel, tmp_path) -> None:
+    """Each worker holds a GPU of its own; a tail of three samples is padded in Offline."""
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    variant = Variant("fp16", 4, 1, "cuda", peers.STEPS, peers.GUIDANCE)
+    build_engine(micro_model.model, engine, variant)
+    prompts = micro_model.tokens()
+    write_inputs(tmp_path, prompts)
+    np.save(tmp_path / "latents.npy", np.load(micro_model.latent))
+    request = request_for(engine, tmp_path, scenario, "accuracy")
+    run_test(request, tmp_path / "run")
+    facts = read_json(tmp_path / "run" / "run.json")
+    assert [device["kind"] for device in facts["devices"]] == ["cuda"] * len(device.visible_gpus())
+    torch.backends.cudnn.deterministic = True
+    pipeline, _ = load_engine(engine, "cuda")
+    latent = latents.read_latent(tmp_path / "latents.npy", pipeline.unet.config.sample_size)
+    size = 1 if scenario == "SingleStream" else variant.batch_size
+    logged = logged_images(tmp_path / "run", facts["image"][0])
+    assert sorted(logged) == list(range(7))
+    for index, images in logged.items():
+        sampler = (size, variant.steps, variant.guidance)
+        wanted = reference.generate(pipeline, prompts, [index], latent, *sampler).pixels[0]
+        assert all(np.array_equal(image, wanted) for image in images)
+
+
+def test_a_gpu_is_described_and_locked() -> None:
+    facts = device.describe_device("cuda")
+    assert facts["kind"] == "cuda"
+    assert facts["arch"].startswith("sm_")
+    assert any(name.startswith("GPU-") for name in device.visible_gpus())

@@ -1,0 +1,263 @@
+"""What a run repeats: exactly what was lost, damaged or changed, and never anything else."""
+
+import ast
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from workflow_run import SHARDS, VARIANTS, Workplace, copy_run, of_rule, rules
+
+# The drawing of the rules and the record of inputs hold the whole configuration.
+OF_CONFIG = {"record_provenance", "check_compliance", "make_report"}
+OF_METRICS = {"reduce_metrics", "check_compliance", "compare_variants", "make_report"}
+OF_INCEPTION = {"extract_features", "extract_reference_features"}
+OF_STATISTICS = {"compute_reference_statistics", "record_provenance", *OF_METRICS}
+OF_SHARDS = {
+    "extract_features",
+    "extract_compliance_images",
+    "judge_pictures",
+    "record_provenance",
+    *OF_METRICS,
+}
+
+
+def copy_of(place: Workplace, folder: Path) -> Workplace:
+    return Workplace(copy_run(place.folder, folder), place.config)
+
+
+def flip_byte(path: Path) -> None:
+    """Change one byte in the middle of a file and leave its size and times as they were."""
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def lose_tar(folder: Path) -> None:
+    (folder / "results/tiny/fp32/shards/00003-00006.tar").unlink()
+
+
+def lose_manifest(folder: Path) -> None:
+    (folder / "results/tiny/fp32/shards/00003-00006.json").unlink()
+
+
+def damage_tar(folder: Path) -> None:
+    flip_byte(folder / "results/tiny/fp32/shards/00003-00006.tar")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", [lose_tar, lose_manifest, damage_tar])
+def test_a_lost_or_damaged_shard_is_made_again_and_no_other(finished, workplace, harm):
+    harm(workplace.folder)
+    jobs = workplace.plan()
+    assert of_rule(jobs, "generate_shard") == {"fp32 00003-00006"}
+    assert of_rule(jobs, "extract_features") == {"fp32 00003-00006"}
+    assert of_rule(jobs, "reduce_metrics") == {"fp32"}
+    assert rules(jobs) == {"generate_shard", *OF_SHARDS}
+    if harm is damage_tar:
+        assert (workplace.folder / "results/tiny/fp32/shards/00003-00006.tar.damaged").exists()
+        workplace.snakemake(cores=1)
+        assert workplace.images("fp32") == finished.images("fp32")
+        assert workplace.scores("fp32") == finished.scores("fp32")
+
+
+@pytest.mark.slow
+def test_lost_features_are_extracted_again_without_generating(workplace):
+    (workplace.folder / "results/tiny/bf16/features/00000-00003.npz").unlink()
+    jobs = workplace.plan()
+    assert of_rule(jobs, "extract_features") == {"bf16 00000-00003"}
+    assert of_rule(jobs, "reduce_metrics") == {"bf16"}
+    assert rules(jobs) == {"extract_features", *OF_METRICS}
+
+
+@pytest.mark.slow
+def test_a_lost_result_is_made_again(workplace):
+    (workplace.folder / "results/tiny/comparison.json").unlink()
+    assert workplace.plan() == {"compare_variants", "make_report"}
+
+
+@pytest.mark.slow
+def test_a_failed_shard_costs_no_other_and_says_what_to_do(patched, tmp_path):
+    place = copy_of(patched, tmp_path / "project")
+    trigger = place.folder / "raise-00003-00006"
+    trigger.touch()
+    target = "results/tiny/faulty/metrics.json"
+    said = place.snakemake(target, "--keep-going", succeeds=False)
+    log = "logs/tiny/faulty/generate_shard/00003-00006.log"
+    summary = said[said.index("generate_shard failed") :]
+    assert "FloatingPointError: this batch cannot be computed" in summary
+    assert f"log: {log}" in summary
+    assert f"snakemake {target} --keep-going" in summary
+    assert "--configfile" in summary and "--cores 2" in summary
+    assert "FloatingPointError" in (place.folder / log).read_text()
+    done = place.folder / "results/tiny/faulty"
+    assert [path.name for path in sorted((done / "shards").iterdir())] == [
+        "00000-00003.json",
+        "00000-00003.tar",
+    ]
+    assert (done / "features/00000-00003.npz").exists()
+    trigger.unlink()
+    assert place.plan(target) == {
+        "generate_shard faulty 00003-00006",
+        "extract_features faulty 00003-00006",
+        "reduce_metrics faulty",
+    }
+
+
+def session_of(leader: int) -> list[int]:
+    """Ids of the living processes in a session, its leader left out."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(session) == leader and state not in "ZX" and stat.parent.name != str(leader):
+            members.append(int(stat.parent.name))
+    return members
+
+
+def wait_for(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return bool(met)
+
+
+@pytest.mark.slow
+def test_a_killed_run_takes_its_jobs_along_and_the_same_command_continues(patched, tmp_path):
+    place = copy_of(patched, tmp_path / "project")
+    shard = SHARDS[0]
+    target = f"results/tiny/faulty/shards/{shard}.tar"
+    trigger, hanging = place.folder / f"hang-{shard}", place.folder / f"hanging-{shard}"
+    trigger.touch()
+    with (tmp_path / "output").open("w") as output:
+        run = subprocess.Popen(
+            place.command(target),
+            cwd=place.folder,
+            env=place.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        assert wait_for(hanging.exists, 120), (tmp_path / "output").read_text()
+
+        # While it lives, a second run in the same folder is refused.
+        refused = place.snakemake(target, succeeds=False)
+        assert "lock" in refused
+        assert run.poll() is None
+        assert session_of(run.pid)
+
+        run.kill()
+        run.wait()
+        assert wait_for(lambda: not session_of(run.pid), 8), session_of(run.pid)
+    finally:
+        trigger.unlink()
+        for process in (run.pid, *session_of(run.pid)):
+            if run.poll() is None or process != run.pid:
+                os.kill(process, signal.SIGKILL)
+
+    assert not (place.folder / target).exists()
+    assert any((place.folder / ".snakemake/locks").iterdir())
+    said = place.snakemake(target)
+    assert "removed the lock of a run that was killed" in said
+    images = place.images("faulty")
+    assert images == {index: place.images("fp32")[index] for index in range(3)}
+
+
+@pytest.mark.slow
+def test_a_lock_of_another_host_is_left_alone(workplace):
+    locks = workplace.folder / ".snakemake/locks"
+    locks.mkdir(exist_ok=True)
+    (locks / "0.output.lock").write_text("results/tiny/report.html\n")
+    (workplace.folder / ".snakemake/t2i-running").write_text("elsewhere")
+    lose_tar(workplace.folder)
+    said = workplace.snakemake(succeeds=False)
+    assert "--unlock" in said
+    assert list(locks.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("clip", {"extract_features", *OF_METRICS}),
+        ("fid", OF_STATISTICS),
+    ],
+)
+def test_an_edit_of_a_library_module_repeats_what_it_computes(workplace, module, expected):
+    path = workplace.folder / f"scripts/t2i/{module}.py"
+    path.write_text(path.read_text() + "\n\nADDED = 1\n")
+    assert rules(workplace.plan()) == expected
+
+
+@pytest.mark.slow
+def test_comments_and_docstrings_repeat_nothing(workplace):
+    paths = [
+        *(workplace.folder / "scripts").rglob("*.py"),
+        *(workplace.folder / "rules").glob("*.smk"),
+    ]
+    for path in paths:
+        text = path.read_text()
+        path.write_text(text.replace('"""', '"""Edited. ', 1) + "\n# edited\n")
+        if path.suffix == ".py":
+            ast.parse(path.read_text())
+    assert workplace.plan() == set()
+
+
+@pytest.mark.slow
+def test_an_edit_of_the_page_repeats_the_page(workplace):
+    page = workplace.folder / "scripts/t2i/report/templates/report.html.jinja"
+    page.write_text(page.read_text() + "<!-- edited -->\n")
+    assert workplace.plan() == {"make_report"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        (
+            {"windows": {"samples": 6, "fid": [1, 2], "clip": [3, 4]}},
+            OF_CONFIG,
+        ),
+        (
+            {"sampler": {"steps": 3}},
+            {"build_engine", "generate_shard", *OF_SHARDS, *OF_CONFIG},
+        ),
+        (
+            {"sampler": {"negative_prompt": "blurry"}},
+            {"tokenize_prompts", "generate_shard", *OF_SHARDS, *OF_CONFIG},
+        ),
+    ],
+    ids=["windows", "steps", "negative prompt"],
+)
+def test_a_change_of_configuration_repeats_what_follows_from_it(finished, overlay, expected):
+    assert rules(finished.plan(overlay=overlay)) == expected
+
+
+@pytest.mark.slow
+def test_another_variant_repeats_nothing_of_the_others(finished):
+    jobs = finished.plan(overlay={"variants": {"large": {"dtype": "fp32", "batch_size": 3}}})
+    own = {job for job in jobs if " large" in job}
+    assert rules(own) == {
+        "build_engine",
+        "generate_shard",
+        "extract_features",
+        "extract_compliance_images",
+        "judge_pictures",
+        "reduce_metrics",
+        "check_compliance",
+    }
+    assert jobs - own == {
+        "record_provenance",
+        "compare_variants",
+        "make_report",
+        *(f"check_compliance {variant}" for variant in VARIANTS),
+    }
