@@ -164,7 +164,7 @@ def test_a_finished_tree_that_was_edited_is_built_anew(driven, tmp_path):
     before = page.read_bytes()
     page.write_bytes(before + b"And it was fast.\n")
     said = place.snakemake(overlay=OVERLAY)
-    assert "set aside, to be built anew" in said and "Offline/README.md" in said
+    assert "set aside, to be built again" in said and "Offline/README.md" in said
     assert page.read_bytes() == before
     assert (variant / "submission.edited").is_dir()
     assert "Nothing to be done" in place.snakemake(overlay=OVERLAY)
