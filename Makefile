@@ -12,11 +12,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test lint clean distclean
+.PHONY: help environment demo test test-fast lint clean distclean
 
 help:
 	@echo 'make demo         run the embedded default: no GPU, no downloads of data or weights'
 	@echo 'make test         run the tests'
+	@echo 'make test-fast    run the tests that take less than a second each'
 	@echo 'make lint         check workflow, formatting and types'
 	@echo 'make environment  build $(VENV) from the lock files (the targets above do it themselves)'
 	@echo 'make clean        remove results, resources (downloads too), training, logs, benchmarks'
@@ -61,8 +62,12 @@ demo: environment
 	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --quiet host rules reason
 	@$(VENV)/bin/python tools/print_summary.py results/demo
 
+# A file's tests share what they build, so a file stays on one worker.
 test: environment
-	@$(ACTIVE) $(VENV)/bin/python -m pytest
+	@$(ACTIVE) $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: environment
+	@$(ACTIVE) $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --fast
 
 lint: environment
 	$(ACTIVE) $(VENV)/bin/snakemake --lint

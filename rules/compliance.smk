@@ -54,7 +54,7 @@ rule extract_compliance_images:
         mem_mb=2000,
         runtime="10m",
     params:
-        round=CONFIG["round"],
+        shown=SHOWN_IMAGES,
         code=code("extract_compliance_images"),
     script:
         "../scripts/extract_compliance_images.py"
@@ -92,6 +92,7 @@ rule check_compliance:
         division=CONFIG["division"],
         samples=CONFIG["samples"],
         windows=variant_windows,
+        shown=SHOWN_IMAGES,
         code=code("check_compliance"),
     script:
         "../scripts/check_compliance.py"

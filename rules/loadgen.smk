@@ -76,15 +76,15 @@ rule score_accuracy:
         device=CONFIG["device"],
         threads=SCORES["threads"],
         batch_size=SCORES["batch_size"],
-        round=CONFIG["round"],
         recipe=variant_recipe,
+        shown=SHOWN_IMAGES,
         code=code("score_accuracy"),
     script:
         "../scripts/score_accuracy.py"
 
 
 rule verify_audit:
-    """Verify an audit by MLPerf's own scripts where they are at hand, and by stricter ones always."""
+    """Verify an audit by our own stricter checks, and by MLPerf's scripts if a checkout is configured."""
     input:
         performance=[
             scenario_file("performance/mlperf_log_summary.txt"),

@@ -42,8 +42,8 @@ rule make_report:
         runtime="15m",
     params:
         run=RUN,
-        round=CONFIG["round"],
         variants=VARIANTS,
+        shown=SHOWN_IMAGES,
         code=code("make_report"),
     script:
         "../scripts/make_report.py"

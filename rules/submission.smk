@@ -61,7 +61,7 @@ rule build_submission:
 
 
 rule check_submission:
-    """Check a submission by our own rules, and by MLPerf's checker where it is at hand."""
+    """Check a submission by our own rules, and by MLPerf's checker if a checkout is configured."""
     input:
         system=variant_file(SUBMITTED_SYSTEM),
         files=variant_file("submission_files.json"),
@@ -93,12 +93,13 @@ rule check_submission:
         windows=variant_windows,
         settings=loadgen_settings,
         checkout=CHECKOUT,
+        shown=SHOWN_IMAGES,
         code=code("check_submission"),
     script:
         "../scripts/check_submission.py"
 
 
-# Without an output: whoever asks for it has everything read anew.
+# Without an output, so that every call reads everything again.
 rule check_tree:
     """Check any submission tree (`--config tree=PATH`) by our own rules, beside its run if known."""
     log:

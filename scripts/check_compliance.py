@@ -35,7 +35,7 @@ with job_log(snakemake.log[0]):
             CLOSED_SIDE if closed else None,
         ),
         variant.compliance_images_check(
-            image_ids(snakemake.params.round, read_sample_ids(Path(snakemake.input.sample_ids))),
+            image_ids(snakemake.params.shown, read_sample_ids(Path(snakemake.input.sample_ids))),
             samples,
             closed,
         ),

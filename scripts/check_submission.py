@@ -1,4 +1,4 @@
-"""Check a submission by our own rules, and by MLPerf's checker where it is at hand."""
+"""Check a submission by our own rules, and by MLPerf's checker if a checkout is configured."""
 
 import tempfile
 from pathlib import Path
@@ -29,7 +29,7 @@ with job_log(snakemake.log[0]) as terminal:
         captions=[row.caption for row in captions[: params.settings["count"]]],
         side=CLOSED_SIDE if params.division == "closed" else None,
         windows={key: tuple(windows[key]) for key in ("fid", "clip")} if windows else None,
-        image_ids=image_ids(params.round, read_sample_ids(Path(inputs.sample_ids))),
+        image_ids=image_ids(params.shown, read_sample_ids(Path(inputs.sample_ids))),
         files=built["files"],
         rehearsal=params.rehearsal,
         shortened=tuple(shortened(params.settings["time"], params.settings["count"])),

@@ -12,7 +12,7 @@ from t2i.prompts.captions import read_captions, read_sample_ids, shown_line
 with job_log(snakemake.log[0]):
     captions = read_captions(Path(snakemake.input.captions))
     listed = read_sample_ids(Path(snakemake.input.sample_ids))
-    wanted = image_ids(snakemake.params.round, listed)
+    wanted = image_ids(snakemake.params.shown, listed)
     found = set()
     with publish_folder(Path(snakemake.output[0])) as folder:
         for tar, manifest in zip(snakemake.input.images, snakemake.input.manifests, strict=True):

@@ -33,7 +33,7 @@ with job_log(snakemake.log[0]):
         read_json(Path(inputs.provenance)),
         list(manifests.values()),
         read_captions(Path(inputs.captions)),
-        image_ids(snakemake.params.round, read_sample_ids(Path(inputs.sample_ids))),
+        image_ids(snakemake.params.shown, read_sample_ids(Path(inputs.sample_ids))),
         [read_json(Path(path)) for path in inputs.judged],
         [read_json(Path(path)) for path in inputs.scenarios],
         {of_scenario(Path(path)): np.load(path, allow_pickle=False) for path in inputs.latencies},

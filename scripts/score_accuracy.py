@@ -41,7 +41,7 @@ with (
             load_inception(inception, device),
             load_clip(clip.parent, device),
             snakemake.params.batch_size,
-            image_ids(snakemake.params.round, read_sample_ids(Path(inputs.sample_ids))),
+            image_ids(snakemake.params.shown, read_sample_ids(Path(inputs.sample_ids))),
             folder / "images",
             repeats=wildcards.scenario == "MultiStream",  # whose last query is filled up
         )

@@ -1,4 +1,4 @@
-"""Verify an audit by MLPerf's own scripts where they are at hand, and by stricter ones always."""
+"""Verify an audit by our stricter checks, and by MLPerf's scripts if a checkout is configured."""
 
 from pathlib import Path
 

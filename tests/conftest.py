@@ -9,7 +9,27 @@ from t2i.compliance.checkout import Checkout, open_checkout
 
 pytest_plugins = ["fetch_fixtures", "micro_model", "workflow_run"]
 
+# Files that take longest begin first, so that no worker ends alone with one of them.
+LONGEST = (
+    "test_workflow",
+    "test_walk",
+    "test_train",
+    "test_reruns",
+    "test_tampering",
+    "test_reference",
+)
 CHECKOUT_VARIABLE = "T2I_INFERENCE_CHECKOUT"
+# What builds models, runs or trees; a test that uses one is not fast.
+SLOW_FIXTURES = {
+    "finished",
+    "workplace",
+    "patched",
+    "driven",
+    "micro_model",
+    "good",
+    "tree",
+    "place",
+}
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -43,6 +63,26 @@ def inference_checkout() -> Path:
 def real(inference_checkout: Path) -> Checkout:
     """The checkout, opened."""
     return open_checkout(inference_checkout)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fast`: only tests that take less than a second each."""
+    parser.addoption("--fast", action="store_true", help="only tests of less than a second each")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest files first; with `--fast`, none of the slow tests."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+    if config.getoption("fast"):
+        slow = [item for item in items if _is_slow(item)]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(item.get_closest_marker("slow") or fixtures & SLOW_FIXTURES)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

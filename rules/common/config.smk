@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(workflow.basedir, "scripts")))
 from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import ExecMode
 
+from t2i import mlperf
 from t2i.base import code_digest, embedded
 from t2i.base.yaml import ConfigError, read_yaml
 from t2i.config import derive
@@ -26,7 +27,7 @@ from t2i.generate import plan
 try:
     SCHEMA = read_yaml(Path(workflow.basedir, "config/schemas/config.schema.yaml"))
     for path in workflow.configfiles if workflow.exec_mode == ExecMode.DEFAULT else []:
-        read_yaml(Path(path))  # where a key stands twice, Snakemake takes the last
+        read_yaml(Path(path))  # Snakemake takes the last of duplicate keys
     TABLE = read_yaml(
         Path(
             str(config.get("sources") or Path(workflow.basedir, "config/sources.yaml"))
@@ -45,6 +46,7 @@ SCORES = CONFIG["scores"]
 VARIANTS = list(CONFIG["variants"])
 SHARDS = plan.plan(CONFIG["samples"], CONFIG["shard_size"])
 IMAGES = CONFIG["containers"]
+SHOWN_IMAGES = mlperf.ROUNDS[CONFIG["round"]].image_ids
 OWN_TOKENIZERS = "|".join(map(re.escape, needed.own_tokenizers(SOURCES)))
 MODEL_PATTERN = r"[a-z0-9][a-z0-9._-]*"
 REFERENCE_PIXELS = derive.reference_pixels(CONFIG)

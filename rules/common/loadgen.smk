@@ -6,8 +6,6 @@ PRODUCES names only
 
 import os
 
-from t2i import mlperf
-
 LOADGEN = CONFIG["loadgen"]
 LOADGEN_SCENARIOS = LOADGEN["scenarios"] if LOADGEN else []
 LOADGEN_AUDITS = [
@@ -15,7 +13,7 @@ LOADGEN_AUDITS = [
 ]
 LOADGEN_VARIANTS = derive.loadgen_variants(CONFIG)
 SUBMITTED_SCENARIOS = derive.submitted_scenarios(CONFIG)
-# The file of a submission that stands for all: a folder would get a hidden file of Snakemake's.
+# One file represents the whole submission: Snakemake writes a hidden file into folders.
 SUBMITTED_SYSTEM = "submission/{division}/{submitter}/systems/{system}.json".format(
     division=CONFIG["division"],
     **(CONFIG["submission"] or {"submitter": "none", "system": "none"}),

@@ -46,7 +46,7 @@ def check_disk():
 
 
 def print_failures(snakemake_logs):
-    """Show the end of each failed job's log, and the command that goes on from here."""
+    """Show the end of each failed job's log, and the command to continue."""
     text = "".join(Path(path).read_text(errors="replace") for path in snakemake_logs)
     print(failures.failure_summary(text, COMMAND), file=sys.stderr)
 

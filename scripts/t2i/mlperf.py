@@ -6,6 +6,7 @@ submission checker (mlcommons/inference at b66003e1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # --- names ---
@@ -70,6 +71,8 @@ TEST01_SAMPLES = 128
 TEST04_INDEX = 3
 
 # --- rounds ---
+# The samples of the benchmark's sample_ids.txt.
+LISTED_IDS = (4475, 3627, 1046, 4937, 3867, 1671, 3789, 1206, 4111, 3093)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ ROUNDS = {
             2085463073848966840,
             2747215439041700203,
             16159082839903944936,
-            (4475, 3627, 1046, 4937, 3867, 1671, 3789, 1206, 4111, 3093),
+            LISTED_IDS,
         ),
     )
 }
@@ -153,11 +156,10 @@ def required_scenarios(round_name: str, division: str, system_type: str) -> tupl
     return ("SingleStream", "Server", "Offline")
 
 
-def image_ids(round_name: str, listed: list[int]) -> list[int]:
-    """Samples whose images a submission of the round shows.
+def image_ids(shown: Sequence[int], listed: Sequence[int]) -> list[int]:
+    """Samples whose images a submission shows: those of its round, `Round.image_ids`.
 
-    `listed` is the data set's own list. The benchmark's is that of its latest round, and older ones
-    had others.
+    `listed` is the data set's own list. The benchmark's is that of its latest round, and older
+    rounds had others; a data set of one's own has no rounds.
     """
-    official = set(listed) == set(ROUNDS["v6.1"].image_ids)
-    return list(ROUNDS[round_name].image_ids) if official else listed
+    return list(shown if set(listed) == set(LISTED_IDS) else listed)

@@ -177,7 +177,7 @@ def test_null_takes_a_value_back():
         ({"scores.clip": "vit"}, "scores.clip: got 'vit'; allowed are clip-vit-b-32, micro-clip"),
         (
             {"windows": {"samples": 64, "fid": [2, 1], "clip": [1, 1]}},
-            "windows.fid: got [2, 1]; the lower bound stands first",
+            "windows.fid: got [2, 1]; bounds are reversed; give [low, high]",
         ),
         (
             {"windows": {"samples": 64, "fid": [1, 2, 3], "clip": [1, 1]}},

@@ -141,9 +141,9 @@ def test_datacenter_of_an_older_round_wants_server():
 
 def test_image_ids_are_those_of_the_round():
     listed = list(ROUNDS["v6.1"].image_ids)
-    assert image_ids("v6.1", listed) == listed
-    assert image_ids("v5.1", listed) == list(ROUNDS["v5.1"].image_ids)
-    assert image_ids("v5.1", [3, 1]) == [3, 1], "another data set has its own"
+    assert image_ids(ROUNDS["v6.1"].image_ids, listed) == listed
+    assert image_ids(ROUNDS["v5.1"].image_ids, listed) == list(ROUNDS["v5.1"].image_ids)
+    assert image_ids(ROUNDS["v5.1"].image_ids, [3, 1]) == [3, 1], "another data set has its own"
     assert all(len(set(found.image_ids)) == 10 for found in ROUNDS.values())
 
 

@@ -246,7 +246,7 @@ def test_lines_that_are_not_md5sums_are_refused(line):
 
 def test_lines_of_either_mode_are_read_and_a_second_digest_is_refused():
     assert md5_lines(f"{MD5}  ./a/b\n\n{MD5} *c\r\n") == {"a/b": MD5, "c": MD5}
-    with pytest.raises(SnapshotError, match="line 2: 'a' stands twice"):
+    with pytest.raises(SnapshotError, match="line 2: duplicate path 'a'"):
         md5_lines(f"{MD5}  a\n{MD5[::-1]}  ./a\n")
 
 

@@ -20,6 +20,7 @@ from t2i.config.derive import reference_pixels, variant_windows
 from t2i.generate.read import read_references, read_samples
 from t2i.generate.shard import DamagedShard, add_sample, read_manifest, write_manifest
 from t2i.metrics.features import Features, write_features
+from t2i.mlperf import ROUNDS
 
 PROJECT = Path(__file__).parents[2]
 SCHEMA = read_yaml(PROJECT / "config" / "schemas" / "config.schema.yaml")
@@ -260,7 +261,13 @@ def judged_by_script(folder, limit, judged):
             submission=[],
         ),
         output=[folder / "compliance.json"],
-        params=SimpleNamespace(division="open", samples=5, windows=windows, round="v6.1"),
+        params=SimpleNamespace(
+            division="open",
+            samples=5,
+            windows=windows,
+            round="v6.1",
+            shown=ROUNDS["v6.1"].image_ids,
+        ),
         wildcards=SimpleNamespace(run="r", variant="v"),
         log=[str(folder / "check.log")],
     )

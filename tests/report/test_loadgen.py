@@ -264,7 +264,7 @@ def test_only_a_checker_that_ran_and_agreed_is_called_ok(tmp_path: Path) -> None
 def test_what_belongs_to_no_variant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="verdict of mine Offline is of none of fp32, bf16"):
         runs([scenario("mine", "Offline")], {}, NAMES)
-    with pytest.raises(ValueError, match="verdict of fp32 Server stands twice"):
+    with pytest.raises(ValueError, match="verdict of fp32 Server is listed twice"):
         runs([scenario("fp32", "Server")] * 2, {}, NAMES)
     with pytest.raises(ValueError, match="submission of mine, which is none of fp32, bf16"):
         page_of(tmp_path, submissions={"mine": submission(CHECKED)})

@@ -37,6 +37,7 @@ from fake_results import (
 from report_page import Elements, leaves, part
 from t2i.base.files import write_json
 from t2i.generate.shard import DamagedShard, Sample
+from t2i.mlperf import ROUNDS
 from t2i.prompts.captions import format_captions
 from t2i.report.data import assemble, direction, gallery_rows
 from t2i.report.gallery import thumbnail, thumbnails
@@ -302,7 +303,7 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
     snakemake = SimpleNamespace(
         input=SimpleNamespace(**files),
         output=SimpleNamespace(**output),
-        params=SimpleNamespace(run="demo", variants=names, round="v6.1"),
+        params=SimpleNamespace(run="demo", variants=names, shown=ROUNDS["v6.1"].image_ids),
         log=[str(tmp_path / "report.log")],
     )
     script = Path(__file__).parents[2] / "scripts" / "make_report.py"

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from random_sdxl import write_random_sdxl
+from t2i.fetch.table import read_sources
 from t2i.metrics import networks
 from t2i.micro.inception import write_micro_inception
 
@@ -108,7 +109,7 @@ def write_stand_ins(folder: Path, shared_data: Path) -> None:
         }
         for group, entry in published.items()
     }
-    assert set(table.read_sources(table)) == {
+    assert set(read_sources(table)) == {
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     }
     (folder / "sources.yaml").write_text(yaml.safe_dump(table))

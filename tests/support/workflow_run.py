@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 PROJECT = Path(__file__).parents[2]
 PARTS = (
@@ -24,6 +25,7 @@ CONFIGS = PROJECT / "tests/configs"
 TINY = CONFIGS / "tiny.yaml"
 SHARDS = ("00000-00003", "00003-00006")
 VARIANTS = ("fp32", "bf16")
+RUN_ID = "PYTEST_XDIST_TESTRUNUID"
 LARGE = 1 << 20  # bytes from which a copy is a hard link
 
 JOB = re.compile(r"^(?:local)?rule (?P<rule>\w+):\n(?P<facts>(?:    .*\n)*)", re.MULTILINE)
@@ -172,9 +174,19 @@ def cut_off() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Workplace:
     """A finished tiny run. For looking and dry runs only: damage goes into `workplace`."""
-    place = Workplace(copy_project(tmp_path_factory.mktemp("finished") / "project"))
-    place.snakemake(before=cut_off())
-    return place
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    if RUN_ID not in os.environ:
+        place = Workplace(copy_project(folder))
+        place.snakemake(before=cut_off())
+        return place
+    # pytest-xdist's workers copy one run, which the first of them makes.
+    shared = tmp_path_factory.getbasetemp().parent / "finished"
+    with FileLock(f"{shared}.lock"):
+        if not shared.is_dir():
+            part = shared.with_suffix(".part")
+            Workplace(copy_project(part)).snakemake(before=cut_off())
+            part.rename(shared)
+    return Workplace(copy_run(shared, folder))
 
 
 @pytest.fixture

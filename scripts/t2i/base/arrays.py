@@ -30,5 +30,5 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # zip readers raise almost anything on damaged headers
         raise ValueError(
-            f"{path}: damaged ({error}); delete it and run again, that makes it anew"
+            f"{path}: damaged ({error}); delete it and run again to rebuild it"
         ) from error

@@ -17,6 +17,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from t2i.base.files import sha256_json
 
@@ -26,7 +27,7 @@ PRINTING = {"print", "debug", "info", "warning", "error", "exception", "critical
 WRAPPING = {"cache", "cached_property", "contextmanager", "dataclass", "lru_cache", "overload"}
 QUIET_PACKAGE = ("t2i", "job")
 SCHEMA = "SCHEMA"
-Names = dict[str, set[str]]  # a name in a module: the dotted names that it may stand for
+Names = dict[str, set[str]]  # a name in a module: the dotted names that it may refer to
 
 
 class _Quiet(ast.NodeTransformer):
@@ -62,6 +63,12 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
+class _Part(NamedTuple):
+    text: str
+    mentioned: list[tuple[str, ...]]
+    imported: set[str]
+
+
 class _Module:
     """One parsed module: `definitions` by name, `always` what runs on import, `names` imported."""
 
@@ -83,6 +90,18 @@ class _Module:
             if isinstance(node, ast.Import | ast.ImportFrom)
             for name in _imported(node)
         }
+        self._parts: dict[str | None, _Part] = {}
+
+    def part(self, name: str | None) -> _Part:
+        """A definition, or with None what runs on import; read once for all who reach it."""
+        if name not in self._parts:
+            nodes = self.always if name is None else self.definitions[name]
+            self._parts[name] = _Part(
+                "\n".join(map(ast.unparse, nodes)),
+                [found for node in nodes for found in _mentioned(node)],
+                {dotted for node in nodes for dotted in _imported(node)},
+            )
+        return self._parts[name]
 
 
 def _bound_names(node: ast.stmt) -> list[str]:
@@ -190,18 +209,14 @@ class _Reach:
         while self.waiting:
             path, name = self.waiting.pop()
             module = _parsed(path)
-            nodes = module.always if name is None else module.definitions[name]
-            if name is None:
-                for dotted in module.on_import:
-                    self._import(dotted)
-            for node in nodes:
-                for dotted in _imported(node):
-                    self._import(dotted)
-                for first, *rest in _mentioned(node):
-                    if first in module.definitions:
-                        self.add(path, first)
-                    for dotted in module.names.get(first, ()):
-                        self._resolve([*dotted.split("."), *rest])
+            part = module.part(name)
+            for dotted in part.imported | (module.on_import if name is None else set()):
+                self._import(dotted)
+            for first, *rest in part.mentioned:
+                if first in module.definitions:
+                    self.add(path, first)
+                for dotted in module.names.get(first, ()):
+                    self._resolve([*dotted.split("."), *rest])
 
     def file(self, parts: Sequence[str]) -> Path | None:
         """The module of a dotted name, if it lies beside the script."""
@@ -219,7 +234,7 @@ class _Reach:
                 self.add(path, None)
 
     def _resolve(self, parts: list[str]) -> None:
-        """The definition that a dotted name stands for; the whole module where it is none."""
+        """The definition that a dotted name refers to; the whole module if there is none."""
         for end in range(len(parts), 0, -1):
             path = self.file(parts[:end])
             if path is None:
@@ -262,16 +277,14 @@ def imports(script: Path) -> set[str]:
     names: set[str] = set()
     for path, name in _reached(script.resolve(), ()).reached:
         module = _parsed(path)
-        names |= module.on_import
-        for node in module.always if name is None else module.definitions[name]:
-            names.update(_imported(node))
+        names |= module.on_import | module.part(name).imported
     return names
 
 
 def code_definitions(script: Path, also: Sequence[str] = ()) -> dict[str, dict[str, str]]:
     """Normalised source of all that counts, by file relative to the script's folder and name.
 
-    `also` are dotted modules that are loaded by name. Raises ValueError for one that is not there.
+    `also` are dotted modules that are loaded by name. Raises ValueError for a missing one.
     """
     script = script.resolve()
     found: dict[str, dict[str, str]] = {}
@@ -279,11 +292,9 @@ def code_definitions(script: Path, also: Sequence[str] = ()) -> dict[str, dict[s
         module, relative = _parsed(path), path.relative_to(script.parent)
         if relative.parts[: len(QUIET_PACKAGE)] == QUIET_PACKAGE and name != SCHEMA:
             if SCHEMA in module.definitions:
-                text = "\n".join(map(ast.unparse, module.definitions[SCHEMA]))
-                found.setdefault(str(relative), {})[SCHEMA] = text
+                found.setdefault(str(relative), {})[SCHEMA] = module.part(SCHEMA).text
             continue
-        nodes = module.always if name is None else module.definitions[name]
-        if text := "\n".join(map(ast.unparse, nodes)):
+        if text := module.part(name).text:
             found.setdefault(str(relative), {})[name or ""] = text
     return found
 

@@ -160,15 +160,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys stand there once each, for `object_pairs_hook`.
+    """A JSON object without duplicate keys, for `object_pairs_hook`.
 
-    Raises ValueError with the key that stands there again; of two values, readers take different
+    Raises ValueError with the duplicate key: of two values, readers take different
     ones.
     """
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {key!r} stands there twice")
+            raise ValueError(f"duplicate key {key!r}")
         found[key] = value
     return found
 

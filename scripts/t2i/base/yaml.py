@@ -15,14 +15,14 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML's usual readers take the last."""
+    """Refuses duplicate keys, of which YAML's usual readers take the last."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if (name := (key.tag, str(key.value))) in seen:
-                where = f"the key {key.value!r} stands twice"
+                where = f"duplicate key {key.value!r}"
                 raise yaml.composer.ComposerError(None, None, where, key.start_mark)
             seen.add(name)
         return node

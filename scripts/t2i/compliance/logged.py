@@ -19,7 +19,7 @@ def check_log(
     """What a whole log must hold: an image of `image_bytes` for each of `count` samples.
 
     `expected_sha256` is the digest that a submission names; None judges no digest. `repeats`: an
-    image may stand there again, as in MultiStream, which fills up its last query.
+    image may be repeated, as in MultiStream, which fills up its last query.
     """
     log = AccuracyLog(path, image_bytes, count, repeats)
     for _ in log.entries():

@@ -1,7 +1,7 @@
 """How a LoadGen test is judged: a function for each rule of `t2i.compliance.rules`.
 
 LoadGen's conditions of a VALID result (loadgen/results.cc at b66003e1 of mlcommons/inference) are
-taken anew from the numbers of the log, as its own verdict is one line that can be changed.
+recomputed from the numbers of the log, as its own verdict is one line that can be changed.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def errors(test: Test) -> Finding:
 def once(test: Test) -> Finding:
     """Settings and results that contradict themselves."""
     conflicts = test.detail.conflicts.items()
-    return _listed((f"{key}: {values}" for key, values in conflicts), "none stands twice")
+    return _listed((f"{key}: {values}" for key, values in conflicts), "no duplicates")
 
 
 def seed(name: str) -> Callable[[Test], Finding]:
@@ -200,7 +200,7 @@ def shared_metric(test: Test) -> Finding:
 
 
 def follows(test: Test) -> Finding:
-    """Whether the official figure fits the latencies and counts that stand beside it."""
+    """Whether the official figure follows from the latencies and counts in the same log."""
     found = metric(test.detail, test.scenario)
     if found is None:
         return Finding("there is no figure", test.detail.get("early_stopping_met") is False)

@@ -1,7 +1,7 @@
 """The rules that one LoadGen test has to keep: one table, each rule with its text and its source.
 
 CHECKER rules are those of the submission checker; VALIDITY ones are LoadGen's conditions of a VALID
-result (loadgen/results.cc), taken anew from the numbers of the log, as the checker believes any
+result (loadgen/results.cc), recomputed from the numbers of the log, as the checker believes any
 log; OURS closes its other gaps.
 """
 
@@ -50,9 +50,7 @@ RULES = (
     TestRule("sut", "the system under test has one name in both logs", OURS, predicates.sut),
     TestRule("version", "the log names LoadGen's version and commit", OURS, predicates.version),
     TestRule("errors", "LoadGen counted no error", CHECKER, predicates.errors),
-    TestRule(
-        "once", "no setting and no result stands twice with different values", OURS, predicates.once
-    ),
+    TestRule("once", "no setting and no result has two different values", OURS, predicates.once),
     TestRule("seeds.qsl", "qsl_rng_seed is the round's", CHECKER, predicates.seed("qsl_rng_seed")),
     TestRule(
         "seeds.sample_index",

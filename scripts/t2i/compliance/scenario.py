@@ -107,7 +107,7 @@ def _check(rule: TestRule, name: str, finding: Finding, why: str | None) -> Chec
 
 
 def not_run_checks(scenario: str, mode: str, why: str = "not run") -> list[Check]:
-    """The rules of a test that is not there, for a list of every rule of the benchmark."""
+    """The rules of a test that was not run, so that a verdict lists every rule of the benchmark."""
     return [rule.skipped(_name(scenario, mode, rule), why) for rule in rules(scenario, mode)]
 
 

@@ -146,7 +146,7 @@ def count_check(samples: int, closed: bool) -> Check:
 
 
 def coverage_check(index: np.ndarray, samples: int) -> Check:
-    """Whether each sample index stands exactly once."""
+    """Whether each sample index occurs exactly once."""
     rule = "each sample index was generated and scored exactly once"
     try:
         check_coverage(index, samples)

@@ -205,7 +205,7 @@ def _bad_windows(config: Config) -> Iterator[str]:
     for key in ("fid", "clip"):
         low, high = windows.get(key, (0, 0))
         if low > high:
-            yield f"  windows.{key}: got [{low}, {high}]; the lower bound stands first"
+            yield f"  windows.{key}: got [{low}, {high}]; bounds are reversed; give [low, high]"
 
 
 def _bad_reference_images(config: Config) -> Iterator[str]:

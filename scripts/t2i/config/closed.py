@@ -90,8 +90,8 @@ def submission_mistakes(config: Config) -> Iterator[str]:
         yield f"  submission.description.{name}: no field of MLPerf's system description{hint}"
     for name in missing_fields(submission.get("description", {})):
         yield (
-            f"  submission.description.{name}: missing; no machine tells it, so say it in words "
-            "('N/A' where there is no such thing)"
+            f"  submission.description.{name}: missing; it cannot be detected, so please describe "
+            "it, or write N/A"
         )
     loadgen = config.get("loadgen")
     if loadgen is None:

@@ -1,4 +1,4 @@
-"""What a mistake in the configuration means, in words."""
+"""Error messages for a configuration: what is wrong, and what is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run will still write at most, told before its first job; refusal of what cannot work.
+"""Disk forecast: the most that a run will still write, checked before its first job.
 
 Sizes are upper bounds: an image counts as noise, which no PNG makes smaller. Those that do not
 follow from the configuration were measured with the packages of requirements.lock.
@@ -75,7 +75,7 @@ class WeightsRemovedError(RuntimeError):
 class Job:
     """A job that is going to run.
 
-    `present` is what there is already of its output: bytes that it goes on with (of a download) or
+    `present` is the size of existing output: bytes that a download resumes from, or bytes
     that go when it starts, because Snakemake removes the outputs of a job before it runs.
     """
 
@@ -215,7 +215,7 @@ def image_side(model: str, sources: dict[str, Source]) -> int:
 def planned_job(
     rule: str, wildcards: dict[str, str], outputs: Iterable[str], sources: dict[str, Source]
 ) -> Job:
-    """A job with what there is of its output; of a download that is the part that is here."""
+    """A job with the size of its existing output; for a download, of the partial file."""
     paths = [Path(output) for output in outputs]
     if rule == "fetch_source":
         paths += [part_path(path, sources[wildcards["source"]]) for path in paths]

@@ -87,8 +87,8 @@ def build_engine(model: Path, folder: Path, variant: Variant) -> dict[str, Any]:
 def _model_files(model: Path, dtype: str) -> list[Path]:
     """Files of the model that the number format uses; raises EngineError for another kind of model.
 
-    For each network fp16 takes the fp16 weights and every other format the full ones; what there
-    is but one of serves all.
+    For each network fp16 takes the fp16 weights and every other format the full ones; if only one
+    precision exists, every dtype uses it.
     """
     index = read_json(model / "model_index.json")
     wanted = {name: kind.__name__ for name, kind in {**NETWORKS, **OTHERS}.items()}

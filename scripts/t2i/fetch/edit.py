@@ -16,7 +16,7 @@ NOT_FETCHED = ("reference_images",)  # of a shipped folder; they are read where 
 def group_text(
     group: str, licence: str, address: str, files: Mapping[str, Mapping[str, Any]]
 ) -> str:
-    """A group of the table as YAML; `files` are facts by name, where None stands for not known."""
+    """A group of the table as YAML; `files` are facts by name, where None means unknown."""
     lines = [f"{_yaml(group)}:", f"  licence: {_yaml(licence)}", f"  address: {_yaml(address)}"]
     lines.append("  files:")
     for name, facts in files.items():

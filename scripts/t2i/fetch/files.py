@@ -44,7 +44,7 @@ def fetch(
 
     The mirror (a folder, or an address prefix) is asked first under the input's name; what it
     lacks, or has wrong, comes from the published address, whose host alone gets the `token`. What
-    an earlier try has brought is gone on with. Raises FetchError with what was wrong, where, and
+    an earlier try fetched is resumed. Raises FetchError with what was wrong, where, and
     what to do, and DiskFullError before the first byte; `destination` then does not exist.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)

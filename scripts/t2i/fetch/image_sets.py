@@ -232,7 +232,7 @@ def list_images(path: Path) -> tuple[list[Listed], int]:
 
     Images are known by their names' endings (`SUFFIXES`); hidden files count as others. Files are
     hashed while they are read. Raises ImageSetError, which names set and file, for links and what
-    is no plain file, names that lead out of the set, names that stand twice, files above
+    is no plain file, names that lead out of the set, duplicate names, files above
     `MAX_BYTES`, damage, and fewer than two images.
     """
     listed = []
@@ -255,12 +255,14 @@ def read_files(path: Path, listed: Sequence[Listed]) -> Iterator[tuple[str, byte
     with _open_set(path) as (members, _):
         for image in listed:
             if image.name not in members:
-                raise ImageSetError(f"{path}: {image.name} is gone; run again, that lists it anew")
+                raise ImageSetError(
+                    f"{path}: {image.name} is gone; run again to list the set again"
+                )
             data = _used(path, members[image.name], lambda handle: handle.read(MAX_BYTES))
             if sha256_bytes(data) != image.sha256:
                 raise ImageSetError(
                     f"{path}: {image.name} has changed since the set was listed: expected sha256 "
-                    f"{image.sha256}; put it back, or list the set anew with --forcerun "
+                    f"{image.sha256}; put it back, or list the set again with --forcerun "
                     "list_reference_images"
                 )
             yield image.name, data

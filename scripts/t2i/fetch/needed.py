@@ -19,8 +19,8 @@ NETWORK_SOURCES = {
 def model_sources(model: str, dtype: str, sources: dict[str, Source]) -> list[str]:
     """Names of a model's files for a number format, its own tokenizers among them.
 
-    fp16 takes the fp16 weights and every other format the full ones, as the reference does; what
-    there is but one of serves all.
+    fp16 takes the fp16 weights and every other format the full ones, as the reference does; if only
+    one precision exists, every dtype uses it.
     """
     names = [name for name in sources if name.startswith(f"{model}/")]
     half = [name for name in names if name.endswith(".fp16.safetensors")]

@@ -29,7 +29,7 @@ GROUP = r"[a-z0-9][a-z0-9._-]*"
 
 
 class SnapshotError(ValueError):
-    """A snapshot cannot be pinned: not the layout, an unsafe path, a file that is not there."""
+    """A snapshot cannot be pinned: wrong layout, unsafe path, or missing file."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Snapshot:
 
 
 def read_snapshot(client: HttpClient, address: str, limits: Limits) -> Snapshot:
-    """The snapshot that a .uri address stands for; raises SnapshotError or TransferError."""
+    """The snapshot behind a .uri address; raises SnapshotError or TransferError."""
     _check_secure(address)
     if not urlsplit(address).path.endswith(".uri"):
         raise SnapshotError(f"{shown(address)}: expected an address that ends with .uri")
@@ -101,7 +101,7 @@ def md5_lines(text: str) -> dict[str, str]:
                 f"md5 list, line {number}: the path {path!r} is not a plain one; refused"
             )
         if digests.setdefault(path, digest) != digest:
-            raise SnapshotError(f"md5 list, line {number}: {path!r} stands twice")
+            raise SnapshotError(f"md5 list, line {number}: duplicate path {path!r}")
     return digests
 
 

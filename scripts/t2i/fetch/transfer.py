@@ -1,4 +1,4 @@
-"""One file over HTTP, gone on with after any break, and never taken for whole before its digest is.
+"""Resumable HTTP download; a file is complete only when its digest matches.
 
 What has come so far lies in a part file. Its bytes are hashed again before anything is added to
 them, so a part that was damaged, or belongs to another version of the file, is found out: at the
@@ -154,7 +154,7 @@ class Part:
         self._add(chunk)
 
     def restart(self) -> None:
-        """Throw away what there is."""
+        """Discard the partial file."""
         self._handle.seek(0)
         self._handle.truncate(0)
         self.size = 0
@@ -274,7 +274,7 @@ def _in_words(error: exceptions.HTTPError, limits: Limits) -> str:
 
 
 def _check_answer(response: urllib3.BaseHTTPResponse, part: Part) -> int | None:
-    """The whole file's size as this answer tells it, once the part is ready for the answer's body.
+    """The whole file's size according to this response, once the part is ready for its body.
 
     A part is thrown away only for an answer that can be the file from its start.
     """
@@ -323,7 +323,7 @@ def _check_size(total: int | None, headers: Any, part: Part) -> None:
 def _retry_after(headers: Any) -> float | None:
     """Seconds to wait that a server asks for, in either form; None where it does not.
 
-    A date is measured against the server's own clock where it tells it.
+    A date is compared with the server's own clock if the response has one.
     """
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():

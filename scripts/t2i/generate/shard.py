@@ -121,12 +121,12 @@ def read_shard(
         if isinstance(error, DamagedShard):
             raise
         raise DamagedShard(
-            f"{tar}: damaged ({error}); delete it and run again, that makes this shard anew"
+            f"{tar}: damaged ({error}); delete it and run again to regenerate this shard"
         ) from error
 
 
 def find_damage(tar: Path, manifest: Path, verified: dict[str, Any]) -> str | None:
-    """What is wrong with a shard, or None for a sound one and for one that is not there.
+    """What is wrong with a shard; None if it is sound or missing.
 
     `verified` remembers the size, inode and times of tars that were hashed before: the change time
     cannot be set by hand, so an unchanged record needs no second hashing. It is updated in place.

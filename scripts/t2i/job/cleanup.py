@@ -35,7 +35,7 @@ def leftovers(folders: list[Path]) -> Iterator[tuple[Path, str]]:
 
     These are unfinished files of processes that have ended, parts of downloads that are complete
     by now, and shards that were set aside as damaged. The part of a download that is not complete
-    stays: the next try goes on with it. Links are neither followed nor removed.
+    stays: the next try resumes it. Links are neither followed nor removed.
     """
     for folder in folders:
         if any(part.is_symlink() for part in (folder, *folder.parents)):

@@ -1,4 +1,4 @@
-"""Disk space: sizes in words, and a refusal before something that does not fit is begun."""
+"""Disk space: readable sizes, and an error before work starts that would not fit."""
 
 from __future__ import annotations
 

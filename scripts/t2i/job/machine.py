@@ -1,4 +1,4 @@
-"""What this machine tells of itself without root: processor, memory, disk, network, GPUs.
+"""Machine facts that need no root: processor, memory, disk, network, GPUs.
 
 A fact that cannot be read (a container, a virtual machine, another architecture) is absent, never
 guessed. Nothing here names the host, its users, addresses or serial numbers.
@@ -118,7 +118,7 @@ def _model(block: dict[str, str]) -> str | None:
 
 
 def _cores(cpus: list[Path], blocks: list[dict[str, str]]) -> set[tuple[str, str]]:
-    """Each core as (package, threads or number); empty where packages are not told."""
+    """Each core as (package, threads or number); empty if packages are unknown."""
     found = [
         (_read(cpu / "topology/physical_package_id"), _read(cpu / "topology/core_cpus_list"))
         for cpu in cpus  # one that is switched off has no topology
@@ -185,7 +185,7 @@ def _disk_type(block: Path) -> str | None:
     disk = block.parent if (block / "partition").exists() else block
     if disk.name.startswith("nvme"):
         return "NVMe SSD"
-    if re.match(r"(x?vd|zram|loop)", disk.name):  # what lies below is not told
+    if re.match(r"(x?vd|zram|loop)", disk.name):  # the disk below is unknown
         return "virtual disk"
     return {0: "SSD", 1: "HDD"}.get(_read_number(disk / "queue/rotational") or 0)
 

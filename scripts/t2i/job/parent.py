@@ -14,7 +14,7 @@ POLL_SECONDS = 2.0
 
 
 def _start_time(pid: int) -> str | None:
-    """The kernel's start time of a process, which tells it from a later one of the same id.
+    """The kernel's start time of a process, to distinguish it from a later one with the same id.
 
     None when there is no such process, or it has ended and its parent has yet to notice.
     """

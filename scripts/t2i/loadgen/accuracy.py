@@ -60,7 +60,7 @@ def score_log(
     The images come in any order, and one batch of them is in memory. Features of an index that are
     `known` for the very same pixels are taken over; they must be of the same networks and batch
     size. `captions` are those of the whole data set. The folder `images` gets `{id}.png` for each
-    of `ids` that the data set has, and captions.txt. `repeats`: an image may stand in the log
+    of `ids` that the data set has, and captions.txt. `repeats`: the log may contain an image
     again, as in MultiStream. Raises ValueError that lists everything that is wrong with the log,
     after reading all of it.
     """

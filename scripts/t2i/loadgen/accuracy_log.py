@@ -38,7 +38,7 @@ WHAT = {
     "json": "the accuracy log is a whole JSON list of LoadGen's records",
     "hex": "every image in the accuracy log is an even number of hex digits",
     "bytes": "every image in the accuracy log has the bytes of its size",
-    "twice": "no sample stands twice in the accuracy log",
+    "twice": "the accuracy log has no sample twice",
     "missing": "every sample has an image in the accuracy log",
     "beyond": "every image in the accuracy log belongs to a sample of the data set",
 }
@@ -173,9 +173,9 @@ class AccuracyLog:
             self.problems.append(Problem(kind, text))
 
     def _reaches_record(self, window: _Window, after_whole: bool) -> bool:
-        """Go to the next record; whether there is one. What stands before it is checked.
+        """Go to the next record; returns whether there is one. Checks the bytes before it.
 
-        After a damaged record anything may stand there, as the damage was reported.
+        After a damaged record these bytes may be anything: the damage was reported.
         """
         position, marks = window.position, b""
         while (length := window.data.find(b"{")) < 0:

@@ -1,6 +1,6 @@
 """Processes of this library that talk over an inherited connection and end with it.
 
-They are started anew (no fork, nothing of multiprocessing's __main__ handling, which a script of
+They are fresh processes (no fork, nothing of multiprocessing's __main__ handling, which a script of
 Snakemake breaks). Messages are JSON; nothing listens on any address.
 """
 

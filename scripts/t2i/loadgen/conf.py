@@ -1,4 +1,4 @@
-"""What LoadGen is told: user.conf and audit.config.
+"""LoadGen's settings: user.conf and audit.config.
 
 Meaning of the fields: loadgen/test_settings_internal.cc and loadgen.cc (mlcommons/inference at
 b66003e1).

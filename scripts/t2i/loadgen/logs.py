@@ -27,7 +27,7 @@ _ESTIMATE = re.compile(r"\* Early stopping (\d+(?:\.\d+)?)th percentile estimate
 
 @dataclass(frozen=True)
 class Summary:
-    """mlperf_log_summary.txt. `values` are its "key : value" lines as they stand; `errors` and
+    """mlperf_log_summary.txt. `values` are its "key : value" lines, unchanged; `errors` and
     `warnings` are counts; an accuracy test's file has nothing else."""
 
     path: Path
@@ -192,7 +192,7 @@ class Detail:
 
     @property
     def conflicts(self) -> dict[str, list[Any]]:
-        """Settings and results that stand more than once, with values that differ."""
+        """Settings and results that occur more than once, with different values."""
         return {
             key: [record.value for record in records]
             for key, records in self.by_key.items()

@@ -101,7 +101,7 @@ def _cores(n: int, number: int) -> list[int]:
 
 
 def order(engine: Path, tokens: Path, latents: Path, batch_size: int, count: int) -> dict[str, Any]:
-    """What all workers of a test are told (`t2i.loadgen.worker.serve`)."""
+    """The settings that every worker of a test gets (`t2i.loadgen.worker.serve`)."""
     return {
         "engine": str(engine),
         "tokens": str(tokens),

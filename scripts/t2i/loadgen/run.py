@@ -1,6 +1,6 @@
 """One LoadGen test of a variant: its logs, latencies and facts in a folder of their own.
 
-LoadGen runs in a process of its own. It waits in C++ for answers and cannot be told to stop, and
+LoadGen runs in a process of its own. It waits in C++ for answers, cannot be asked to stop, and
 an interpreter that ends while it waits crashes; so that process is ended by force when something
 fails.
 """
@@ -43,7 +43,7 @@ SERVER_SHARE = 0.9  # of the measured rate, as the load that Server starts with
 PEAK_SHARE = 0.5  # the same for the search of the peak, which must start with a load it can bear
 LATENCY_SHARE = 0.5  # of the measured latency: LoadGen makes queries for twice the time by it
 WATCH_SECONDS = 0.5
-SILENT_SECONDS = 60.0  # without a sign of life, after which LoadGen's process is taken for stopped
+SILENT_SECONDS = 60.0  # without a sign of life, after which LoadGen's process counts as stopped
 START_SECONDS = 600.0  # in which a worker that is starting has to get any further
 STALL_SECONDS = 30.0  # beyond the measured time of a batch, in which it has to be painted
 IDLE_SECONDS = 900.0  # without a query or an answer; LoadGen writes tens of gigabytes at the end
@@ -197,7 +197,7 @@ def _check_room(part: Path, request: TestRequest, side: int) -> None:
 def expected(
     request: TestRequest, images_per_second: float, seconds_per_image: float
 ) -> tuple[float | None, float | None]:
-    """The load (samples/s) and the latency of a query (ms) that LoadGen is told to expect.
+    """The load (samples/s) and the latency of a query (ms) that LoadGen should expect.
 
     Given values count; else they follow from the bare rate of all workers together and the time of
     one image alone. Each is None in scenarios that have no use for it.

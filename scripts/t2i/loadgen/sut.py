@@ -61,7 +61,7 @@ class Batcher:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let everyone who takes go home."""
+        """Wake all waiting workers and make them stop."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -47,7 +47,7 @@ def read_features(path: Path) -> Features:
 def gather(parts: Iterable[Features], samples: int) -> Features:
     """Features of all samples in index order, whatever the order and cut of the parts.
 
-    Raises ValueError that lists the indices that are missing or stand twice.
+    Raises ValueError that lists missing and duplicate indices.
     """
     shards = list(parts)
     whole = {name: np.concatenate([getattr(part, name) for part in shards]) for name in NAMES}

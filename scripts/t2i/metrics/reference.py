@@ -79,7 +79,7 @@ def read_part(path: Path) -> Part:
 def gather(parts: Iterable[Part], listed: Sequence[Listed]) -> np.ndarray:
     """Features (n, 2048) float64 of all listed images in the list's order, for any cut.
 
-    Raises ValueError that names images which are missing, stand twice, are not those of the list,
+    Raises ValueError that names images which are missing, duplicate, not those of the list,
     or have features that are not finite.
     """
     parts = list(parts)

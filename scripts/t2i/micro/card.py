@@ -19,11 +19,11 @@ from t2i.micro.record import (
     meanings,
     share_interval,
 )
-from t2i.report.page import interval, number, size
+from t2i.report.page import environment, interval, number, size
 
 
 def _plain(value: Markup | str) -> str:
-    """A formatted value as one line of text that may stand in a table's cell."""
+    """A formatted value as one line of text for a table's cell."""
     text = value.striptags() if isinstance(value, Markup) else " ".join(value.split())
     return str(escape(text)).replace("&#39;", "'").replace("&#34;", '"').replace("|", "\\|")
 
@@ -103,79 +103,25 @@ def model_card(parts: Mapping[str, Mapping[str, Any]], evaluation: Mapping[str, 
         _plain, (number(len(scenes())), number(seconds, 1), number(count))
     )
     device = _plain(evaluation["device"])
-    return f"""# Miniature SDXL and CLIP scorer
-
-**{LABEL}.**
-
-Small networks with the structure of SDXL, and a small CLIP scorer, so that the whole workflow can
-run on a laptop with a model that really paints. They paint one coloured shape on a plain
-background, {SIDE} pixels square, and nothing else. This page is written by the training itself.
-
-## Structure
-
-The classes are those of SDXL: two text encoders, a UNet with text-time conditioning, an
-autoencoder and its scheduler; the CLIP scorer is one of open_clip's kind. All are far smaller, and
-their tokenizer is the project's own.
-
-{structure}
-
-## Data
-
-Pictures and captions that the project draws and writes itself: {all_scenes} scenes (every
-combination of shape, colour, size, place and background), each with {len(PHRASES)} phrasings of its
-caption. {COUNT} of the scenes are held out from the training of the CLIP scorer, the text encoders
-and the UNet, and all figures below are of held-out scenes. The autoencoder is trained on random
-objects of the same kind, without captions. There are no photographs, no pictures of people, no
-texts of others and no personal data.
-
-## Training
-
-```
-{COMMAND}
-```
-
-{training}
-
-All jobs together: {all_seconds} s. Settings, software, curves and pictures over the training are
-on the page `training/report.html` that the same command writes.
-
-## Figures
-
-{captions} captions of held-out scenes, painted on {device}. A judge that looks at pixels alone
-compares each picture with its caption. In the way `{_plain(first)}`, {finished} of the pictures
-have colour, size, place and background right.
-
-**{LABEL}.**
-
-{judged}
-
-{explained}
-
-At the end of each part's training:
-
-{ends}
-
-## Intended use
-
-Trying, testing and teaching the workflow: that it runs from captions to a report, that a change of
-number format or settings shows in its figures, and that a fault is noticed.
-
-Not for: any statement about SDXL, its speed or its accuracy; any published benchmark result; making
-pictures of anything but the scenes above.
-
-## Limitations
-
-- Words outside the phrasings mean nothing to the networks.
-- FID comes from a network with random weights and compares only within this project.
-- The CLIP scorer knows these scenes alone; its scores are on a scale of their own.
-- `all` leaves the shape out, whose share stands in a column of its own.
-- Weights are stored in half precision.
-
-## Licence
-
-That of the project, see [LICENSE](../LICENSE).
-
-## Files
-
-{files}
-"""
+    # Cells are escaped already, and escaped HTML is plain Markdown.
+    template = environment().get_template("model_card.md.jinja")
+    text = template.render(
+        label=LABEL,
+        side=SIDE,
+        phrases=len(PHRASES),
+        count=COUNT,
+        command=COMMAND,
+        structure=structure,
+        training=training,
+        judged=judged,
+        explained=explained,
+        ends=ends,
+        files=files,
+        all_scenes=all_scenes,
+        all_seconds=all_seconds,
+        captions=captions,
+        device=device,
+        first=_plain(first),
+        finished=finished,
+    )
+    return text + "\n"

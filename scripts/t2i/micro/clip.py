@@ -87,7 +87,7 @@ def prepared(pictures: Tensor) -> Tensor:
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """CLIP's loss of unit embeddings (n, d), and the share of images whose caption comes first.
 
-    Every image is told from all captions of the batch and every caption from all images.
+    Each image is compared with all captions of the batch, and each caption with all images.
     """
     logits = (scale.clamp(max=LARGEST_SCALE) * image @ text.T).float()
     target = torch.arange(len(logits), device=logits.device)

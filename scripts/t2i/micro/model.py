@@ -1,7 +1,7 @@
 """The micro SDXL and its CLIP scorer: SDXL's structure in miniature, for pictures of 128 pixels.
 
-Only the architectures stand here. `t2i.train_*` trains them, and the trained weights are shipped in
-`models/`.
+Only the architectures are here. `t2i.micro.vae`, `clip` and `unet` train them; the trained weights
+are shipped in `models/`.
 """
 
 from __future__ import annotations

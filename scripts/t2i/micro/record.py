@@ -40,7 +40,7 @@ KEYS = (
 ATTRIBUTES = {
     "colour": "the object has the colour of the caption",
     "size": "the object has the size of the caption",
-    "place": "the object stands where the caption says",
+    "place": "the object is where the caption says",
     "background": "the background is that of the caption",
     "shape": "the object has the shape of the caption",
     "all": "colour, size, place and background are right together; the shape does not count",

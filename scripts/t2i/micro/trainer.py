@@ -246,7 +246,7 @@ class Trainer:
             return
         state = torch.load(checkpoint, map_location=self.device, weights_only=True)
         if state["recipe"] != asdict(self.recipe):
-            LOG.warning("%s is of another recipe and not gone on with", checkpoint)
+            LOG.warning("%s belongs to another recipe; starting over", checkpoint)
             return
         for name in ("networks", "averages"):
             for network, weights in zip(getattr(self, name), state[name], strict=True):
@@ -255,7 +255,7 @@ class Trainer:
         self._sums = state["sums"]
         for name in PROGRESS:
             setattr(self, name, state[name])
-        LOG.info("goes on at step %d", self.step)
+        LOG.info("resuming at step %d", self.step)
 
 
 def job_facts(part: str, device: str, began: float) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def byte_pair_merges(words: list[str]) -> list[tuple[str, str]]:
     """Merges, most frequent pair first, until every word is one token.
 
     Byte-pair encoding as CLIP's: a word's last symbol carries `</w>`; ties go to the pair that
-    sorts first. Words are plain ASCII, whose bytes stand for themselves.
+    sorts first. Words are plain ASCII, whose bytes represent themselves.
     """
     split = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
     merges: list[tuple[str, str]] = []

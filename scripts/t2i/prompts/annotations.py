@@ -91,7 +91,7 @@ def _mistake(table: Any) -> str | None:
             if mistake := _entry_mistake(entry, keys):
                 return f"{part}[{number}]: {mistake}"
             if entry["id"] in ids:
-                return f"{part}[{number}]: the id {entry['id']} stands twice"
+                return f"{part}[{number}]: duplicate id {entry['id']}"
             ids.add(entry["id"])
     return None
 

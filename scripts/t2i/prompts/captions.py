@@ -155,12 +155,12 @@ def verify_captions(text: str, digest: str) -> None:
 def read_sample_ids(path: Path, what: str = "a sample index") -> list[int]:
     """Indices of the compliance images, or other ids, one in each line, in the file's order.
 
-    `what` is the word for one of them. Raises ValueError when a line is none or stands twice.
+    `what` is the word for one of them. Raises ValueError for an invalid or duplicate line.
     """
     lines = path.read_text(encoding="utf-8").split()
     if wrong := [line for line in lines if not line.isdecimal()]:
         raise ValueError(f"{path}: every line must be {what}, got {wrong}")
     ids = [int(line) for line in lines]
     if twice := sorted(number for number, count in Counter(ids).items() if count > 1):
-        raise ValueError(f"{path}: {what} stands twice: {', '.join(map(str, twice))}")
+        raise ValueError(f"{path}: {what} is listed twice: {', '.join(map(str, twice))}")
     return ids

@@ -21,9 +21,9 @@ MERGES = 48_894  # 49,408 tokens less two times 256 bytes and the two special to
 
 
 def byte_alphabet() -> list[str]:
-    """The 256 characters that stand for bytes in CLIP's vocabulary, in its order.
+    """The 256 characters that represent bytes in CLIP's vocabulary, in its order.
 
-    Printable Latin-1 characters stand for themselves, the other bytes for code points from 256 on
+    Printable Latin-1 characters represent themselves, the other bytes code points from 256 on
     (the byte-level scheme of GPT-2's tokenizer).
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

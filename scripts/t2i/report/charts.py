@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 SIZE = (5.6, 3.6)  # inches; the page scales the picture
 FURTHEST = 2.0  # a limit beyond this multiple of the slowest query would leave the bars no room
 DASHES = ("-", (0, (7, 2)), (0, (3, 2)), (0, (8, 2, 2, 2)), (0, (5, 4)), "-")
-# Colours that matplotlib writes, and the page's variables that they stand for.
+# Colours that matplotlib writes, and the page's variables that replace them.
 INK, SOFT, LINE, ACCENT, LIMIT = "#010101", "#010102", "#010103", "#010104", "#010105"
 LINES = tuple(f"#0201{k:02x}" for k in range(len(DASHES)))
 COLOURS = {
@@ -203,7 +203,7 @@ def _plot(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure, label: str) -> Markup:
-    """The figure as an `<svg>` that stands inside a page: no size of its own, unique ids."""
+    """The figure as an `<svg>` for a page: without a size, with unique ids."""
     buffer = io.StringIO()
     none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=none)

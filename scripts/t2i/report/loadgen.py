@@ -75,13 +75,13 @@ def runs(
 
     `verdicts` are parsed verdict.json files; `latencies` (queries,) in seconds by variant and
     scenario, for those that have any. Raises ValueError for a variant that `names` lacks and for
-    a scenario that stands twice.
+    a duplicate scenario.
     """
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for verdict in verdicts:
         key = (verdict["variant"], verdict["scenario"])
         if verdict["variant"] not in names or key in found:
-            what = "stands twice" if key in found else f"is of none of {', '.join(names)}"
+            what = "is listed twice" if key in found else f"is of none of {', '.join(names)}"
             raise ValueError(f"verdict of {' '.join(key)} {what}; remove its verdict.json")
         found[key] = verdict
     return [

@@ -67,7 +67,7 @@ COLUMNS = {
         " the model ignores its prompt."
     ),
     "Images/s": "Images per second of generation; higher is better. Loading is not counted.",
-    "Device": "The machine part that generated the images.",
+    "Device": "Device that generated the images.",
     "Sampling": "Denoising steps, scale of classifier-free guidance, and the patch, if any.",
     "Engine": "Number format, and the start of the sha256 of the weights that images refer to.",
     "Scenario": (
@@ -130,7 +130,7 @@ def cell(value: Any) -> Markup | str:
 def window(
     value: Any, low: float | None, high: float | None, margin: float | None
 ) -> Markup | None:
-    """A bar with the window from `low` to `high`, a marker at `value`, and the margin in words.
+    """A bar with the window from `low` to `high`, a marker at `value`, and the margin as text.
 
     None when there is no number or no bound. A value beyond the bar is an arrow at its end; a
     missing bound leaves the window open to that side.

@@ -1,4 +1,4 @@
-"""What a submission tree claims to be: told by the tree alone, or by the run that made it."""
+"""What a submission tree claims to be, from the tree alone or from the run that made it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def systems(tree: Path, captions: Sequence[str] | None) -> Iterator[Expected]:
 
 
 def _round(results: Path) -> str:
-    """The round whose seed a log has; the newest of the layout where none tells."""
+    """The round whose seed a log has; the newest of the layout if no log has one."""
     seeds = {found.qsl_rng_seed: name for name, found in ROUNDS.items()}
     for path in sorted(results.glob(f"*/performance/run_1/{DETAIL}")):
         with suppress(OSError, ValueError):
@@ -98,9 +98,9 @@ def of_run(variant: Path, captions: Sequence[str] | None) -> tuple[Expected, dic
 def judge_tree(
     tree: Path, variant: Path | None = None, captions: Sequence[str] | None = None
 ) -> list[Check]:
-    """Every rule on a tree, and beside the run of a variant's folder where that is at hand.
+    """Every rule on a tree, and beside the run of a variant's folder if that is given.
 
-    `captions` are by sample index (None: not at hand). Everything is read anew. Raises ValueError
+    `captions` are by sample index (None: unknown). All files are read again. Raises ValueError
     for a folder that is no submission tree.
     """
     if not tree.is_dir():

@@ -1,4 +1,4 @@
-"""The system description of a submission: what the machine tells, and what only its owner knows.
+"""The system description of a submission: what can be detected, and what only its owner knows.
 
 Field names and which of them may not be empty: constants.py of the submission checker
 (mlcommons/inference at b66003e1).
@@ -108,9 +108,9 @@ def unknown_fields(description: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def missing_fields(
     description: dict[str, Any], machine: dict[str, Any] | None = None, accelerators: int = 0
 ) -> list[str]:
-    """Fields that must not be empty and that neither `description` nor the machine tells.
+    """Fields that must not be empty and that are neither in `description` nor detected.
 
-    Without a machine only those that no machine tells, so that a configuration can be refused
+    Without a machine only those that cannot be detected, so that a configuration can be refused
     before anything is run. The rest of the arguments are those of `system_description`.
     """
     known: dict[str, Any] = dict.fromkeys(NOT_EMPTY, "told later")
@@ -161,7 +161,7 @@ def submission_problems(
 ) -> list[str]:
     """Everything that is wrong with or missing from a configuration's `submission`.
 
-    Each is a message that begins with the key. Without a machine they are those that can be told
+    Each is a message that begins with the key. Without a machine they are those that are known
     before anything is run; the rest of the arguments are those of `system_description`.
     """
     description = submission.get("description", {})
@@ -185,16 +185,16 @@ def submission_problems(
                 f"submission.description.{name}: got {description[name]!r}; expected a whole number"
             )
     for name in missing_fields(description, machine, accelerators):
-        why = "no machine tells it" if name in NEVER_KNOWN else "this machine does not tell it"
+        why = "it cannot be detected" if name in NEVER_KNOWN else "it was not detected here"
         problems.append(
-            f"submission.description.{name}: missing; {why}, so say it in words ('N/A' where there "
+            f"submission.description.{name}: missing; {why}, please describe it ('N/A' where there "
             "is no such thing)"
         )
     return problems
 
 
 def _told(machine: dict[str, Any], accelerators: int) -> dict[str, Any]:
-    """Fields that the machine tells; empty texts for those that it might, but does not."""
+    """Detected fields; empty texts for those that could not be detected here."""
     processor, network = machine.get("processor", {}), machine.get("network", {})
     storage = machine.get("storage", {})
     sockets, memory = processor.get("sockets"), machine.get("memory_bytes")

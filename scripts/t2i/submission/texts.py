@@ -1,4 +1,4 @@
-"""What a submission says in words: how it was made, with which weights, and what it is not."""
+"""The pages of a submission: how it was made, with which weights, and what it is not."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def calibration(request: TreeRequest, notes: list[str]) -> str:
     elif request.settings.get("patch"):
         text = (
             f"Weights are {FORMATS[request.settings['dtype']]}. The workflow itself quantises "
-            "nothing and did no calibration. The variant's patch may: whatever it does stands in "
+            "nothing and did no calibration. The variant's patch may; what it does is in "
             "patch.py in the code folder, and how it was calibrated is for the submitter to say."
         )
     else:

@@ -2,7 +2,7 @@
 
 It asks for all that the submission checker (mlcommons/inference at b66003e1) asks for, and for what
 that does not look at: the verdict on a run, errors of performance runs, the pixels of images, their
-captions, and figures that are told twice. Nothing but the tree and `Expected` is read.
+captions, and figures that appear twice. It reads the tree and `Expected` only.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ NONE_SHOWN = "none of the samples that are shown is among those of the run"
 class Expected:
     """What a tree is judged by.
 
-    `captions` are by sample index (None: not at hand); `side` is the height and width of images
+    `captions` are by sample index (None: unknown); `side` is the height and width of images
     (None: any single size). What follows may be left out, and is then not judged by: `windows`
     inclusive bounds of clip and fid (None: the closed division's), `image_ids` the samples shown
     (None: the round's), `scenarios` (None: those required), `files` {path: {"size", "sha256"}} of

@@ -69,7 +69,7 @@ def scores_in(path: Path) -> dict[str, float]:
         matches = pattern.findall(text)
         if len(matches) != 1:
             raise ValueError(
-                f"{path.name}: '{name.upper()}_SCORE': stands there {len(matches)} times, in "
+                f"{path.name}: '{name.upper()}_SCORE': found {len(matches)} times, in "
                 "single quotes; expected once"
             )
         if not READ.fullmatch(matches[0].strip()):

@@ -149,7 +149,7 @@ def _of_images(shown: Shown, problems: Iterable[str], otherwise: str) -> Finding
 
 def _captions(shown: Shown) -> Finding:
     if shown.captions is None:
-        return Finding("the captions of the data set are not at hand", None)
+        return Finding("the captions of the data set are not available", None)
     lines = read_text(shown.folder / CAPTIONS).removesuffix("\n").split("\n")
     wanted = [shown_line(index, shown.captions[index]).rstrip("\n") for index in shown.ids]
     problems = [f"missing: {line!r}" for line in wanted if line not in lines]

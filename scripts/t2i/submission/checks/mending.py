@@ -10,7 +10,7 @@ from dataclasses import replace
 from t2i.base.check import FAIL, Check
 
 AGAIN = "run the test again with `snakemake`, and change none of its files"
-REBUILD = "remove the submission/ folder and run `snakemake` again, which builds it anew"
+REBUILD = "remove the submission/ folder and run `snakemake` again, to rebuild it"
 NOT_LOADGEN = "LoadGen writes this; where it differs, a file was changed or is of another run"
 ADVICE: dict[str, tuple[str, str]] = {
     "category": ("a benchmark outside its round is not published", "choose edge, or another round"),
@@ -26,7 +26,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "files.size": ("repositories of results refuse large files", "truncate or remove it"),
     "files.secrets": ("the tree is published, and what is no text cannot be reviewed", "remove it"),
     "files.places": (
-        "it tells of your machine, and nobody else has that path",
+        "it exposes your machine, and nobody else has that path",
         "name it relative to the repository",
     ),
     "files.unchanged": ("what was measured is what was built", REBUILD),
@@ -43,7 +43,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "runs.version": ("all tests are made with one LoadGen and one system", AGAIN),
     "system": (
         "the description says what was measured",
-        "correct submission.description in the configuration and build the tree anew",
+        "correct submission.description in the configuration and rebuild the tree",
     ),
     "measurements": ("the checker asks for every field", REBUILD),
     "measurements.retraining": (
@@ -65,7 +65,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "agree.figures": (NOT_LOADGEN, AGAIN),
     "min_query_count": ("the checker asks for a query at least", AGAIN),
     "conf": (
-        "the file has to repeat the run it stands for",
+        "the file must match the run that it belongs to",
         "put the user.conf of the performance run there",
     ),
     "inferred": (
@@ -79,7 +79,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "clip": ("outside its window a result is not closed", "look at the engine's accuracy"),
     "fid": ("outside its window a result is not closed", "look at the engine's accuracy"),
-    "hash": ("the hash stands for the whole log, which is not published", REBUILD),
+    "hash": ("the hash identifies the whole log, which is not published", REBUILD),
     "hash.own": ("an audit has a log of its own", "verify the audit again"),
     "log.size": ("the checker takes no whole log", REBUILD),
     "log.truncated": ("reviewers look at both ends of the log", REBUILD),

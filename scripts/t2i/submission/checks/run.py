@@ -150,7 +150,7 @@ RUN_RULES = (
 
 
 def run_checks(tree: Path, loadgen: Path, built: Mapping[str, Any]) -> list[Check]:
-    """Every rule on a tree beside its run, which nothing is remembered of: all is read anew."""
+    """Every rule on a tree beside its run. Nothing is cached: all files are read again."""
     run = Run(tree, loadgen, built)
     checks = judge(RUN_RULES, "submission", (run,), closed=True, shortened=())
     return [explained(check) for check in checks]

@@ -58,7 +58,7 @@ PLAIN = {
     "schedule_rng_seed": "schedule_rng_seed",
     "performance_sample_count_override": "performance_sample_count_override",
 }
-# LoadGen passes over seeds that stand in user.conf.
+# LoadGen ignores seeds in user.conf.
 OFFICIAL_ALONE = ("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed")
 CLOSE = 1e-5  # LoadGen writes six digits
 

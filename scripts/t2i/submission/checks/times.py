@@ -1,6 +1,6 @@
 """Rules on what the logs of a submission say of time, each alone and beside each other.
 
-A log's figures stand beside its time stamps, which a forger of one has to know of.
+A log's figures must match its time stamps, which a forger may overlook.
 """
 
 from __future__ import annotations

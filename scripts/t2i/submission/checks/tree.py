@@ -236,7 +236,7 @@ TREE_RULES = (
     Rule("files.folders", "no folder is empty", OURS, _folders),
     Rule("files.size", f"no file is larger than {LARGEST} bytes", OURS, _sizes),
     Rule("files.secrets", "what the submitter writes is text, without keys", OURS, _secrets),
-    Rule("files.places", "no path or address of a machine stands in the tree", OURS, _places),
+    Rule("files.places", "the tree contains no local path or address", OURS, _places),
     Rule("files.unchanged", "no file has changed since the tree was built", OURS, _unchanged),
     Rule("source", "there is source code where the round wants it", CHECKER, _source),
 )

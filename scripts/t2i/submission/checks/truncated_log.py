@@ -82,7 +82,7 @@ def wrong_indices(records: list[Shown], count: int, issued: list[int] | None) ->
         values = [getattr(record, name) for record in records]
         if name == "seq_id" or issued is not None:  # another test may issue a sample again
             twice = sorted({value for value in values if values.count(value) > 1})
-            yield from (f"{name} {value} stands there twice" for value in twice)
+            yield from (f"{name} {value} is there twice" for value in twice)
     for record in records:
         if record.qsl_idx >= count:
             yield f"qsl_idx {record.qsl_idx} is beyond the {count} samples"

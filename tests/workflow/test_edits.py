@@ -1,0 +1,200 @@
+"""Edits of the library, and the rules that each of them may run again: those it can change."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from t2i.base import code_digest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+# Rules that may hold a GPU for long.
+GPU_RULES = {
+    "generate_shard",
+    "extract_features",
+    "extract_reference_features",
+    "run_loadgen",
+    "score_accuracy",
+    "score_audit",
+    "train_vae",
+    "train_clip",
+    "train_unet",
+    "evaluate_micro",
+}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    ignore = shutil.ignore_patterns("__pycache__")
+    return shutil.copytree(SCRIPTS, tmp_path_factory.mktemp("edits") / "scripts", ignore=ignore)
+
+
+PARSED: dict[Path, code_digest._Module] = {}
+
+
+@pytest.fixture(autouse=True)
+def parsed_once(monkeypatch) -> None:
+    """Files of these tests change, which those of a run do not: what changed is parsed again."""
+
+    def parsed(path: Path) -> code_digest._Module:
+        if path not in PARSED:
+            PARSED[path] = code_digest._Module(path)
+        return PARSED[path]
+
+    monkeypatch.setattr(code_digest, "_parsed", parsed)
+
+
+BEFORE: dict[str, str] = {}
+
+
+@pytest.fixture
+def before(copy: Path) -> dict[str, str]:
+    """The digests before an edit, taken once."""
+    if not BEFORE:
+        BEFORE.update(digests(copy))
+    return BEFORE
+
+
+def digests(scripts: Path) -> dict[str, str]:
+    """The digest of each rule's code."""
+    return {path.stem: code_digest.code_digest(path) for path in sorted(scripts.glob("*.py"))}
+
+
+def run_again(copy: Path, before: dict[str, str], module: str, old: str, new: str) -> set[str]:
+    path = copy / "t2i" / module
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) >= 1, f"{module} has no {old!r}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    PARSED.pop(path, None)
+    try:
+        after = digests(copy)
+    finally:
+        path.write_text(text, encoding="utf-8")
+        PARSED.pop(path, None)
+    return {rule for rule in before if before[rule] != after[rule]}
+
+
+SAMPLING = {"generate_shard", "run_loadgen", "train_unet", "evaluate_micro"}
+EDITS = [
+    ("the disk-full message", "job/disk.py", "free: make room", "left: make room", set()),
+    ("the progress line", "job/progress.py", "left", "to go", set()),
+    ("a configuration error", "config/explain.py", "such as 1000", "like 1000", set()),
+    (
+        "a new round of MLPerf",
+        "mlperf.py",
+        '        Round(\n            "v6.1",',
+        '        Round("v7.0", 1, 2, 3, (4,)),\n        Round(\n            "v6.1",',
+        {"build_submission", "check_submission", "check_tree", "judge_scenario"},
+    ),
+    (
+        "a phrase of the drawn pictures",
+        "micro/pictures.py",
+        "PHRASES = (",
+        'PHRASES = ("a {colour} thing",',
+        {"draw_pictures", "train_clip", "train_unet", "evaluate_micro", "make_training_report"},
+    ),
+    ("the rounding of pixels", "engine/reference.py", ".round()", ".floor()", SAMPLING),
+    ("a cast of weights", "engine/build.py", ".to(dtype)", ".to(dtype).clone()", {"build_engine"}),
+    ("a tensor that is missing", "engine/weights.py", "do not fit", "misfit", set()),
+    (
+        "the batches of a shard",
+        "generate/plan.py",
+        "batch_size)]",
+        "batch_size + 0)]",
+        {"generate_shard"},
+    ),
+    (
+        "a scale in FID",
+        "metrics/fid.py",
+        "np.cov",
+        "2 * np.cov",
+        {
+            "compute_reference_statistics",
+            "reduce_metrics",
+            "score_accuracy",
+            "score_audit",
+            "evaluate_micro",
+        },
+    ),
+    (
+        "the scale of CLIP",
+        "metrics/clip.py",
+        "SCALE = ",
+        "SCALE = 2 * ",
+        {"extract_features", "score_accuracy", "score_audit", "train_clip", "evaluate_micro"},
+    ),
+    (
+        "the cleaning of captions",
+        "prompts/captions.py",
+        '.replace("\\n", "")',
+        '.replace("\\n", " ")',
+        {"sample_captions", "sample_calibration_captions"},
+    ),
+    (
+        "the batcher of LoadGen",
+        "loadgen/sut.py",
+        "arrived + self",
+        "arrived + 2 * self",
+        {"run_loadgen"},
+    ),
+    ("an error of LoadGen", "loadgen/run.py", "fewer than the", "less than the", set()),
+    (
+        "the text of a check",
+        "compliance/rules.py",
+        "LoadGen found the result VALID",
+        "LoadGen says VALID",
+        {"check_compliance", "check_submission", "check_tree", "judge_scenario"},
+    ),
+    (
+        "the page of a submission",
+        "submission/texts.py",
+        "Nothing was",
+        "Nothing at all was",
+        {"build_submission", "check_submission", "check_tree"},
+    ),
+    ("a fact of the machine", "job/machine.py", "GPU_SECONDS = 60", "GPU_SECONDS = 61", set()),
+    (
+        "an interval",
+        "base/stats.py",
+        "Z95 = ",
+        "Z95 = 1 * ",
+        {
+            "reduce_metrics",
+            "compare_variants",
+            "score_accuracy",
+            "judge_pictures",
+            "make_training_report",
+        },
+    ),
+    ("a setting of a variant", "config/derive.py", "float(sampler", "1 * float(sampler", set()),
+    (
+        "a retry of downloads",
+        "fetch/transfer.py",
+        "time.sleep(pause)",
+        "time.sleep(2 * pause)",
+        {"fetch_source", "fetch_images"},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "module", "old", "new", "expected"), EDITS, ids=[edit[0] for edit in EDITS]
+)
+def test_an_edit_runs_again_what_it_can_change(copy, before, what, module, old, new, expected):
+    assert run_again(copy, before, module, old, new) == expected
+
+
+def test_most_edits_of_the_table_touch_no_gpu_rule_or_only_what_they_change():
+    harmless = [edit for edit in EDITS if not edit[4] & GPU_RULES]
+    assert len(harmless) >= 9
+
+
+def reached(scripts: Path, rule: str) -> set[str]:
+    files = code_digest.code_definitions(scripts / f"{rule}.py")
+    return {name.removeprefix("t2i/") for name in files if name.startswith("t2i/")}
+
+
+def test_the_table_covers_every_package_that_a_gpu_rule_reaches(copy: Path):
+    packages = {name.split("/")[0] for rule in GPU_RULES for name in reached(copy, rule)}
+    covered = {module.split("/")[0] for _, module, _, _, _ in EDITS}
+    assert packages <= covered
