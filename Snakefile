@@ -43,20 +43,20 @@ rule all:
 
 
 rule fetch:
-    """Only the inputs: run this alone where there is a network."""
+    """Fetch the inputs only, for example on a node that has a network."""
     input:
         published_inputs(),
     localrule: True
 
 
 rule train_micro:
-    """The embedded model trained from nothing, with the report of its training."""
+    """Train the embedded model from scratch, with a training report."""
     input:
         rules.make_training_report.output,
 
 
 rule mirror:
-    """The inputs as a folder that a machine without a network names as its mirror."""
+    """Make a folder of all inputs, to be used as a mirror on a machine without a network."""
     input:
         "mirror/SHA256SUMS",
     localrule: True

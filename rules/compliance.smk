@@ -34,7 +34,7 @@ rule record_provenance:
 
 
 rule extract_compliance_images:
-    """The compliance images of a variant and their captions, as a submission shows them."""
+    """Extract the compliance images of a variant, and their captions, for a submission."""
     input:
         images=of_shards("shards/{shard}.tar"),
         manifests=of_shards("shards/{shard}.json"),

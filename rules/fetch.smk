@@ -7,7 +7,7 @@ PRODUCES resources/{dataset}/, resources/{model}/, resources/{network}/, on dema
 
 
 rule fetch_source:
-    """Bring one input of the table here and check its size and digest."""
+    """Fetch one input of the table, and verify its size and digest."""
     input:
         all_at_hand_offline,
     output:
@@ -177,7 +177,7 @@ rule write_mirror:
 
 
 rule download_wheels:
-    """Bring all Python packages into mirror/wheels, for pip install --no-index."""
+    """Download all Python packages into mirror/wheels, for pip install --no-index."""
     input:
         "requirements-torch.lock",
         "requirements.lock",
@@ -203,7 +203,7 @@ rule download_wheels:
 
 # Without a benchmark, which would count as an output: a second call would find nothing to do.
 rule free:
-    """Remove what can be made again without network and GPU; shards and downloads are kept."""
+    """Remove what can be rebuilt without network and GPU; shards and downloads are kept."""
     log:
         "logs/free.log",
     localrule: True

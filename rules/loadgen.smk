@@ -6,7 +6,7 @@ PRODUCES results/{run}/{variant}/loadgen/{scenario}/{mode}/, scores/, audits/{te
 
 
 rule run_loadgen:
-    """One test of LoadGen: a scenario in one mode, with one worker process for each GPU."""
+    """Run one LoadGen test: a scenario in one mode, with one worker process per GPU."""
     input:
         engine=variant_file("engine/engine.json"),
         tokens=f"resources/{DATASET}/tokens.{MODEL}.npz",
@@ -46,7 +46,7 @@ rule run_loadgen:
 
 
 rule score_accuracy:
-    """FID, CLIP and compliance images from the images that LoadGen logged."""
+    """Compute FID and CLIP of the images that LoadGen logged, and extract the compliance images."""
     input:
         log=scenario_file("accuracy/mlperf_log_accuracy.json"),
         facts=scenario_file("accuracy/run.json"),
@@ -84,7 +84,7 @@ rule score_accuracy:
 
 
 rule verify_audit:
-    """Verify an audit by our own stricter checks, and by MLPerf's scripts if a checkout is configured."""
+    """Verify an audit by our stricter checks, and by MLPerf's scripts if a checkout is configured."""
     input:
         performance=[
             scenario_file("performance/mlperf_log_summary.txt"),
@@ -120,7 +120,7 @@ rule verify_audit:
 
 
 rule score_audit:
-    """Scores of TEST01's images beside the accuracy run's, where part III of the audit is asked for."""
+    """Score TEST01's images and the accuracy run's, for part III of the audit."""
     input:
         test=scenario_file("TEST01/mlperf_log_accuracy.json"),
         facts=scenario_file("TEST01/run.json"),
@@ -154,7 +154,7 @@ rule score_audit:
 
 
 rule judge_scenario:
-    """Judge a scenario by every rule that applies, and say so in plain words."""
+    """Judge a scenario by every rule that applies, and print the verdict."""
     input:
         runs=of_modes("run.json"),
         logs=of_modes("mlperf_log_summary.txt", "mlperf_log_detail.txt"),

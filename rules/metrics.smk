@@ -30,7 +30,7 @@ rule list_reference_images:
 
 
 rule extract_reference_features:
-    """Inception features of one part of a reference set, each image as it was listed."""
+    """Extract Inception features of one part of a reference set; every image must match the list."""
     input:
         images=reference_images,
         listed="resources/reference/{images}/images.json",
@@ -60,7 +60,7 @@ rule extract_reference_features:
 
 
 rule compute_reference_statistics:
-    """Mean and covariance of the Inception features of a reference set."""
+    """Compute mean and covariance of the Inception features of a reference set."""
     input:
         listed="resources/reference/{images}/images.json",
         features=reference_features,
@@ -84,7 +84,7 @@ rule compute_reference_statistics:
 
 
 rule extract_features:
-    """Inception features and CLIP scores of one verified shard."""
+    """Extract Inception features and CLIP scores of one verified shard."""
     input:
         images=variant_file("shards/{shard}.tar"),
         manifest=variant_file("shards/{shard}.json"),
@@ -116,7 +116,7 @@ rule extract_features:
 
 
 rule reduce_metrics:
-    """FID and CLIP of a variant with their intervals, from all its features in index order."""
+    """Compute FID and CLIP of a variant, with intervals, from all features in index order."""
     input:
         features=of_shards("features/{shard}.npz"),
         manifests=of_shards("shards/{shard}.json"),
@@ -147,7 +147,7 @@ rule reduce_metrics:
 
 
 rule judge_pictures:
-    """What a variant's images show, beside what their captions say; of the project's own pictures."""
+    """Compare what a variant's images show with their captions; drawn pictures only."""
     input:
         images=of_shards("shards/{shard}.tar"),
         manifests=of_shards("shards/{shard}.json"),
@@ -173,7 +173,7 @@ rule judge_pictures:
 
 
 rule compare_variants:
-    """Paired differences of FID and CLIP between the first variant and each other one."""
+    """Compute paired differences of FID and CLIP between the first variant and each other one."""
     input:
         metrics=of_variants("{variant}/metrics.json"),
         influence=of_variants("{variant}/influence.npz"),

@@ -133,7 +133,7 @@ rule train_unet:
 
 
 rule evaluate_micro:
-    """Judge what the trained micro SDXL paints, as the benchmark samples and in worse ways."""
+    """Evaluate the trained micro SDXL, sampled as in the benchmark and in worse ways."""
     input:
         sdxl=rules.train_unet.output.weights,
         clip=rules.train_clip.output.weights,

@@ -6,7 +6,7 @@ PRODUCES results/{run}/report.html, report.json
 
 
 rule make_report:
-    """Write the page of a run and its machine-readable twin."""
+    """Write the report page of a run, and report.json with the same numbers."""
     input:
         metrics=of_variants("{variant}/metrics.json"),
         judged=of_drawn(of_variants("{variant}/judged.json")),

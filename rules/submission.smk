@@ -70,7 +70,7 @@ rule check_submission:
         captions=f"resources/{DATASET}/captions.tsv",
         sample_ids=f"resources/{DATASET}/sample_ids.txt",
         checkout=checkout_files(),
-        messages=OFFICIAL_MESSAGES,
+        messages=[OFFICIAL_MESSAGES, MENDING],
     output:
         variant_file("submission.json"),
     log:
@@ -101,7 +101,7 @@ rule check_submission:
 
 # Without an output, so that every call reads everything again.
 rule check_tree:
-    """Check any submission tree (`--config tree=PATH`) by our own rules, beside its run if known."""
+    """Check any submission tree (`--config tree=PATH`) by our own rules, and against its run if known."""
     log:
         "logs/check_tree.log",
     localrule: True

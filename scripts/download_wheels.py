@@ -7,5 +7,5 @@ from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]):
     if snakemake.config["offline"]:
-        raise ValueError("packages come over the network, and the configuration says offline")
+        raise ValueError("packages need the network, but the configuration says offline")
     download_wheels([Path(lock) for lock in snakemake.input], Path(snakemake.output[0]))

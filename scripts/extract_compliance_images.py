@@ -13,12 +13,12 @@ with job_log(snakemake.log[0]):
     captions = read_captions(Path(snakemake.input.captions))
     listed = read_sample_ids(Path(snakemake.input.sample_ids))
     wanted = image_ids(snakemake.params.shown, listed)
-    found = set()
+    written = set()
     with publish_folder(Path(snakemake.output[0])) as folder:
         for tar, manifest in zip(snakemake.input.images, snakemake.input.manifests, strict=True):
             for sample, pixels in read_shard(Path(tar), Path(manifest), wanted):
-                found.add(sample.index)
+                written.add(sample.index)
                 (folder / f"{sample.index}.png").write_bytes(encode_png(pixels))
-        lines = [shown_line(index, captions[index].caption) for index in wanted if index in found]
+        lines = [shown_line(index, captions[index].caption) for index in wanted if index in written]
         (folder / "captions.txt").write_text("".join(lines), encoding="utf-8")
-    print(f"{len(found)} of {len(wanted)} compliance images")
+    print(f"{len(written)} of {len(wanted)} compliance images")

@@ -18,9 +18,10 @@ SUBMITTED_SYSTEM = "submission/{division}/{submitter}/systems/{system}.json".for
     division=CONFIG["division"],
     **(CONFIG["submission"] or {"submitter": "none", "system": "none"}),
 )
-# A table, which is no Python and so counts as an input.
-OFFICIAL_MESSAGES = os.path.relpath(
-    Path(workflow.basedir, "scripts/t2i/compliance/messages.yaml")
+# Tables are no Python, so they count as inputs.
+OFFICIAL_MESSAGES, MENDING = (
+    os.path.relpath(Path(workflow.basedir, "scripts/t2i", table))
+    for table in ("compliance/messages.yaml", "submission/checks/mending.yaml")
 )
 FETCHED_CHECKOUT = "resources/mlcommons-inference"
 CHECKOUT = (

@@ -339,8 +339,8 @@ def test_yaml_reads_as_snakemake_does(tmp_path, text, value):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("run: a\nsamples: 4\nrun: b\n", "the key 'run' stands twice.*line 3, column 1"),
-        ("variants:\n  x: {dtype: a, dtype: b}\n", "the key 'dtype' stands twice.*line 2"),
+        ("run: a\nsamples: 4\nrun: b\n", "duplicate key 'run'.*line 3, column 1"),
+        ("variants:\n  x: {dtype: a, dtype: b}\n", "duplicate key 'dtype'.*line 2"),
         ("a: [1\nb: 2\n", "line 2"),
         ("a: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
         ("a: \x00", "special characters are not allowed"),

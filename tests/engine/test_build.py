@@ -228,7 +228,7 @@ def test_weights_in_parts_and_with_the_published_names_load_alike(
     check_same_pipeline(load_engine(tmp_path / "engine", "cpu")[0], micro_model.peer)
     shutil.copy(parts[0], model / "unet" / "again.safetensors")
     build_engine(model, made(tmp_path / "twice"), FP32)
-    with pytest.raises(WeightsError, match=r"\.safetensors: .* is in another file too"):
+    with pytest.raises(WeightsError, match=r"\.safetensors: .* is also in another file"):
         load_engine(tmp_path / "twice", "cpu")
 
 

@@ -175,7 +175,7 @@ def test_a_buffer_without_a_value_is_refused(tmp_path: Path) -> None:
         network.register_buffer("table", torch.arange(3), persistent=False)
         network.layer = nn.Linear(1, 1)
     state = nn.Linear(1, 1).state_dict(prefix="layer.")
-    with pytest.raises(weights.WeightsError, match="no value for the buffer table"):
+    with pytest.raises(weights.WeightsError, match="missing value for the buffer table"):
         weights.fill_network(network, {tmp_path / "file": state})
 
 

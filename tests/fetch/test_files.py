@@ -30,7 +30,7 @@ PARTS = {
     "bad": WRONG[:KEPT],
     "long": CONTENT + b"and more",
 }
-HOURS = ("it answers 503 and asks for 3", "s of patience; run later")
+HOURS = ("it answers 503 and asks for 3", "s of waiting; run again later")
 BROKE = "the connection broke, 3 times in a row"
 
 # By path: the requests that a server may be asked where there is no part.
@@ -121,9 +121,9 @@ REFUSED = {
     "no_answer": (3, "no byte for 0.3 s, 3 times in a row"),
     "hangs_up": (3, BROKE),
     "reset": (3, BROKE),
-    "range_header": (5, "another range than the one asked for"),
-    "range_header:bytes=0": (5, "another range than the one asked for"),
-    "gzipped": (1, "gzip", "not asked for"),
+    "range_header": (5, "a different range than requested"),
+    "range_header:bytes=0": (5, "a different range than requested"),
+    "gzipped": (1, "gzip", "not requested"),
     "status:503:36000": (1, *HOURS),
     "status:503:date:36000": (1, *HOURS),
     "status:429:0": (3, "it answers 429, 3 times in a row"),
@@ -134,12 +134,12 @@ REFUSED = {
     "status:403": (1, "it answers 403: it wants a token, or its licence"),
     "status:404": (1, "it answers 404: there is no such file"),
     "status:410": (1, "it answers 410: there is no such file"),
-    "status:302": (1, "redirects to nowhere"),
+    "status:302": (1, "redirects without a target"),
     "redirect_to:itself": (10, "redirects more than 10 times"),
     "redirect_to:ftp": (1, "redirects to ftp://127.0.0.1/x, not to http or https; refused"),
     "redirect_to:file": (1, "redirects to file:///etc/hostname, not to http or https; refused"),
     "redirect_to:bad_port": (1, "is no address"),
-    "redirect_to:bad_host": (1, "is no address"),
+    "redirect_to:bad_host": (1, "redirects to an invalid address"),
     "huge_header": (3, BROKE),
     "many_headers": (3, BROKE),
     "not_http": (3, BROKE),

@@ -154,7 +154,7 @@ def test_failures_are_told_together_and_only_they_are_fetched_again(server, tmp_
     with pytest.raises(ImageFetchError) as caught:
         fetch(rows(28, server.url, "bad"), tmp_path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "7 of 28 pictures could not be had:"
+    assert lines[0] == "7 of 28 pictures could not be fetched:"
     assert lines[-2] == "  and 1 more, which the log names"
     assert f"The others wait in {tmp_path}; run again" in lines[-1]
     assert len(lines) == 9
@@ -182,7 +182,7 @@ def test_failures_are_told_together_and_only_they_are_fetched_again(server, tmp_
 def test_after_many_failures_the_rest_is_not_asked_for(server, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_FAILURES", 3)
     monkeypatch.setattr(module, "CONNECTIONS", 2)
-    with pytest.raises(ImageFetchError, match="^at least 3 of 90 pictures could not be had"):
+    with pytest.raises(ImageFetchError, match="^at least 3 of 90 pictures could not be fetched"):
         fetch(rows(90, server.url, "missing"), tmp_path)
     assert len(server.asked) < 20
 
@@ -237,7 +237,7 @@ def test_offline_only_a_folder_is_asked(server, tmp_path):
         rows(1, server.url), tmp_path / "a", Origin("mine/images", str(tmp_path / "mirror"), True)
     )
     for place in (str(tmp_path / "mirror"), server.url, None):
-        with pytest.raises(ImageFetchError, match="not asked, the configuration says offline"):
+        with pytest.raises(ImageFetchError, match="not contacted: the configuration says offline"):
             fetch(rows(2, server.url), tmp_path / "b", Origin("mine/images", place, True))
     assert not server.asked
 
@@ -267,7 +267,7 @@ def test_every_cut_is_noticed(tmp_path):
     "name", ["", ".", "..", "../x.jpg", "a/b.jpg", "/x.jpg", ".x", "a\nb", "a\\b"]
 )
 def test_names_that_could_leave_the_folder_are_refused(name):
-    with pytest.raises(PictureError, match="caption 7: .* is no plain file name"):
+    with pytest.raises(PictureError, match="caption 7: .* is not a plain file name"):
         pictures([Caption(7, 1, "x", 16, 24, name, "")])
 
 

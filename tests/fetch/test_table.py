@@ -124,8 +124,8 @@ def test_offline_opens_no_socket(mirror, destination, monkeypatch):
     message = refused(
         source("https://example.org/x"), destination, "http://mirror.example.org/", True
     )
-    assert "http://mirror.example.org/data/captions.tsv: not asked" in message
-    assert "https://example.org/x: not asked, the configuration says offline" in message
+    assert "http://mirror.example.org/data/captions.tsv: not contacted" in message
+    assert "https://example.org/x: not contacted: the configuration says offline" in message
     get(source("https://example.org/x"), destination, mirror, True)
     assert destination.read_bytes() == CONTENT
 
@@ -146,7 +146,7 @@ def test_what_is_missing_offline_is_known_beforehand(mirror, tmp_path):
 def test_message_says_what_was_tried_and_what_to_do(destination, server, tmp_path):
     message = refused(source(f"{server.url}/status:404/x"), destination, tmp_path / "empty")
     lines = message.splitlines()
-    assert lines[0] == f"{NAME} could not be had:"
+    assert lines[0] == f"{NAME} could not be fetched:"
     assert f"  file:{tmp_path}/empty/{NAME}: No such file" in lines[1]
     assert f"  {server.url}/status:404/x: it answers 404" in lines[2]
     assert f"sha256 {SHA256}" in lines[3]

@@ -174,7 +174,7 @@ def test_a_stalled_worker(slow: TestRequest, tmp_path: Path) -> None:
 def test_a_worker_that_never_gets_ready(slow: TestRequest, tmp_path: Path) -> None:
     engine = write_stand_in(tmp_path / "slowest", 16, 0.01)
     job = Job(replace(slow, engine=engine, stall=2.0), tmp_path)
-    job.check_failure("no worker has got any further for 2 s (worker 0 measuring)")
+    job.check_failure("no worker has made progress for 2 s (worker 0 measuring)")
 
 
 @pytest.mark.slow
@@ -247,7 +247,7 @@ def test_a_terminated_job_says_so(slow: TestRequest, tmp_path: Path) -> None:
     job.process.terminate()
     job.process.communicate(timeout=SECONDS)
     assert job.process.returncode == 1
-    assert "ended by SIGTERM" in job.log.read_text()
+    assert "stopped by SIGTERM" in job.log.read_text()
     job.check_nothing_is_left()
 
 

@@ -46,11 +46,11 @@ def test_a_more_special_and_a_later_line_win(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("*.*.qsl_rng_seed = 5\n", "qsl_rng_seed has no place in a user.conf here; known are"),
+        ("*.*.qsl_rng_seed = 5\n", "qsl_rng_seed is not supported in a user.conf; supported:"),
         ("as usual\n", "a.conf:1: 'as usual' is not MODEL.SCENARIO.KEY = VALUE"),
         ("\n*.Batch.target_qps = 1\n", "a.conf:2: "),
-        ("*.*.target_qps = many\n", "a.conf:1: 'many' is no number"),
-        ("*.*.target_qps = -1\n", "a.conf:1: '-1' is no number"),
+        ("*.*.target_qps = many\n", "a.conf:1: 'many' is not a number"),
+        ("*.*.target_qps = -1\n", "a.conf:1: '-1' is not a number"),
     ],
 )
 def test_other_lines_are_refused(tmp_path: Path, text: str, words: str):

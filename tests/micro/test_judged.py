@@ -116,7 +116,7 @@ def test_wilson_interval_ends_exactly_at_none_and_all():
 
 @pytest.mark.parametrize("count, total", [(1, 0), (-1, 4), (5, 4), (0, 0)])
 def test_what_is_no_share_has_no_interval(count, total):
-    with pytest.raises(ValueError, match=f"{count} of {total} samples are no share"):
+    with pytest.raises(ValueError, match=f"{count} of {total} samples are not a valid share"):
         wilson_interval(count, total)
 
 

@@ -121,7 +121,7 @@ def test_bar_of_a_share_and_its_interval() -> None:
 
 def test_share_interval_needs_a_share() -> None:
     assert share_interval(0.5, 10) == wilson_interval(5, 10)
-    with pytest.raises(ValueError, match="are no share"):
+    with pytest.raises(ValueError, match="are not a valid share"):
         share_interval(1.5, 10)
 
 
@@ -232,14 +232,14 @@ def test_contradictions_are_named() -> None:
     parts, evaluation = training()
     with pytest.raises(ValueError, match=r"^clip\.json is of the part vae$"):
         model_card({**parts, "clip": facts("vae")}, evaluation)
-    with pytest.raises(ValueError, match=r"^vae\.json is no table of values$"):
+    with pytest.raises(ValueError, match=r"^vae\.json is not a table of values$"):
         model_card({**parts, "vae": []}, evaluation)
     with pytest.raises(ValueError, match=r"^the curve of vae\.json is empty$"):
         model_card({**parts, "vae": {**facts("vae"), "curve": []}}, evaluation)
     backwards = {**facts("vae"), "curve": [*curve("vae"), curve("vae")[-1]]}
     with pytest.raises(ValueError, match=r"^the curve of vae\.json is not in order of its steps$"):
         model_card({**parts, "vae": backwards}, evaluation)
-    with pytest.raises(ValueError, match=r"^evaluation\.json has no way of painting$"):
+    with pytest.raises(ValueError, match=r"^evaluation\.json lists no variants$"):
         model_card(parts, {**evaluation, "ways": {}})
     wrong = {**evaluation, "ways": {"fp32": {**way(0.5), "size": 1.5}}}
     with pytest.raises(ValueError, match=r"^size of the way fp32 of evaluation\.json: 768 of 512"):

@@ -222,7 +222,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, caplog,
     with caplog.at_level(logging.INFO):
         trainer = toy.train(tmp_path)
     kept = LOOKS[LOOKS.index(step) - 1]
-    assert f"goes on at step {kept}" in caplog.text
+    assert f"resuming at step {kept}" in caplog.text
     assert sorted(toy.seen) == list(range(kept, RECIPE.steps))
     assert without_seconds(trainer.curve) == without_seconds(whole.curve)
     assert without_seconds(trainer.looks) == without_seconds(whole.looks)

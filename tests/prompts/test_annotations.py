@@ -207,8 +207,8 @@ def encrypted(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (twice, "the zip has 2 files of that name"),
-        (another, "the zip has 0 files of that name"),
+        (twice, "the zip has 2 files with that name"),
+        (another, "the zip has 0 files with that name"),
         (link, "not a plain file"),
         (flipped, "damaged or unreadable \\(Bad CRC-32"),
         (cut, "damaged or unreadable \\(File is not a zip file"),
@@ -228,7 +228,7 @@ def test_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = zipped(tmp_path / "x.zip", {MEMBER: coco_file(["one"] * 99, 6)})
     monkeypatch.setattr(annotations, "MAX_BYTES", 5000)
     monkeypatch.setattr(zipfile.ZipFile, "read", None)
-    with pytest.raises(annotations.AnnotationsError, match="bytes are more than the 5000 allowed"):
+    with pytest.raises(annotations.AnnotationsError, match="bytes exceed the limit of 5000"):
         annotations.read_annotations(path, MEMBER)
 
 
@@ -270,7 +270,7 @@ def test_an_id_that_stands_twice_is_refused(tmp_path, part):
     content = coco_file(["one", "two"], 8)
     content[part].append(content[part][0])
     (tmp_path / "x.json").write_text(json.dumps(content))
-    with pytest.raises(annotations.AnnotationsError, match=rf"{part}\[2\]: the id .* twice"):
+    with pytest.raises(annotations.AnnotationsError, match=rf"{part}\[2\]: duplicate id "):
         annotations.read_annotations(tmp_path / "x.json")
 
 

@@ -122,7 +122,7 @@ def test_a_malformed_file_is_located(tmp_path: Path, text: str, message: str) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("1\ntwo\n", "must be a sample index"), ("1\n2\n1\n", "stands twice")]
+    ("text", "message"), [("1\ntwo\n", "must be a sample index"), ("1\n2\n1\n", "is listed twice")]
 )
 def test_malformed_sample_ids(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "sample_ids.txt"

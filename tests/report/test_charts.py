@@ -117,7 +117,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="Title: the edges of the histogram do not rise"):
         latency_chart("Title", [1.0, 1.0, 2.0, 2.5, 3.0], COUNTS, {})
     rows = [{"step": 1, "seconds": 1.0, "right": 1.25, "zero": 0.0}]
-    with pytest.raises(ValueError, match=r"Title: right is no share at step 1: 1.25"):
+    with pytest.raises(ValueError, match=r"Title: right is not between 0 and 1 at step 1: 1.25"):
         line_chart("Title", "share", rows, ["right"], logarithmic=False)
     with pytest.raises(ValueError, match="Title: zero has no value to draw"):
         line_chart("Title", "loss", rows, ["zero"], logarithmic=True)

@@ -89,7 +89,9 @@ def test_what_this_machine_does_not_tell_is_named_too():
     assert missing_fields(DESCRIPTION, unnamed, 1) == ["accelerator_memory_configuration"]
     unlinked = {**WITH_GPUS, "gpu_links": []}
     assert missing_fields(DESCRIPTION, unlinked, 2) == ["accelerator_interconnect"]
-    with pytest.raises(ValueError, match=r"description\.host_storage_type: missing; this machine"):
+    with pytest.raises(
+        ValueError, match=r"description\.host_storage_type: missing; it was not detected"
+    ):
         described(poor)
 
 

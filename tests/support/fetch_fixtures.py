@@ -79,7 +79,7 @@ def outcome(server, path, destination, **options):
     except FetchError as error:
         assert not destination.exists()
         message = str(error)
-        assert message.startswith(f"{NAME} could not be had:\n")
+        assert message.startswith(f"{NAME} could not be fetched:\n")
         assert wanted.address in message
         assert TOKEN not in message
     else:

@@ -125,7 +125,7 @@ def listed(problems: Iterable[str], otherwise: Any) -> Finding:
 def within(value: Any, low: float | None, high: float | None) -> Finding:
     """Whether a finite number lies inside its bounds, both ends included."""
     if not is_number(value):
-        return Finding(f"{value!r} is no finite number", False, low, high)
+        return Finding(f"{value!r} is not a finite number", False, low, high)
     inside = (low is None or value >= low) and (high is None or value <= high)
     return Finding(value, inside, low, high)
 

@@ -98,7 +98,7 @@ class _Module:
             nodes = self.always if name is None else self.definitions[name]
             self._parts[name] = _Part(
                 "\n".join(map(ast.unparse, nodes)),
-                [found for node in nodes for found in _mentioned(node)],
+                [mention for node in nodes for mention in _mentioned(node)],
                 {dotted for node in nodes for dotted in _imported(node)},
             )
         return self._parts[name]
@@ -163,19 +163,19 @@ def _imported(tree: ast.AST) -> Iterator[str]:
 def _mentioned(node: ast.AST) -> Iterator[tuple[str, ...]]:
     """Names below a node, with the attributes that follow them: a.b.c is ("a", "b", "c")."""
     followed: set[ast.expr] = set()
-    for found in ast.walk(node):
-        if isinstance(found, ast.Attribute):
-            chain, value = [found.attr], found.value
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute):
+            chain, value = [part.attr], part.value
             while isinstance(value, ast.Attribute):
                 chain.append(value.attr)
                 followed.add(value)
                 value = value.value
             if isinstance(value, ast.Name):
                 followed.add(value)
-                if found not in followed:
+                if part not in followed:
                     yield (value.id, *reversed(chain))
-        elif isinstance(found, ast.Name) and found not in followed:
-            yield (found.id,)
+        elif isinstance(part, ast.Name) and part not in followed:
+            yield (part.id,)
 
 
 @cache
@@ -193,10 +193,10 @@ class _Reach:
 
     def add(self, path: Path, name: str | None) -> None:
         """A definition, and what runs when its module is imported."""
-        for found in {(path, None), (path, name)}:
-            if found not in self.reached:
-                self.reached.add(found)
-                self.waiting.append(found)
+        for entry in {(path, None), (path, name)}:
+            if entry not in self.reached:
+                self.reached.add(entry)
+                self.waiting.append(entry)
 
     def add_module(self, path: Path) -> None:
         """All of a module."""
@@ -287,16 +287,16 @@ def code_definitions(script: Path, also: Sequence[str] = ()) -> dict[str, dict[s
     `also` are dotted modules that are loaded by name. Raises ValueError for a missing one.
     """
     script = script.resolve()
-    found: dict[str, dict[str, str]] = {}
+    counted: dict[str, dict[str, str]] = {}
     for path, name in _reached(script, also).reached:
         module, relative = _parsed(path), path.relative_to(script.parent)
         if relative.parts[: len(QUIET_PACKAGE)] == QUIET_PACKAGE and name != SCHEMA:
             if SCHEMA in module.definitions:
-                found.setdefault(str(relative), {})[SCHEMA] = module.part(SCHEMA).text
+                counted.setdefault(str(relative), {})[SCHEMA] = module.part(SCHEMA).text
             continue
         if text := module.part(name).text:
-            found.setdefault(str(relative), {})[name or ""] = text
-    return found
+            counted.setdefault(str(relative), {})[name or ""] = text
+    return counted
 
 
 def code_digest(script: Path, also: Sequence[str] = ()) -> str:

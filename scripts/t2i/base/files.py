@@ -28,10 +28,10 @@ def sha256_file(path: Path) -> str:
 
 def verify_sha256(path: Path, digest: str) -> None:
     """Raise ValueError, which names both digests, unless a file's hex sha256 is `digest`."""
-    found = sha256_file(path)
-    if found != digest:
+    actual = sha256_file(path)
+    if actual != digest:
         raise ValueError(
-            f"{path}: expected sha256 {digest}, got {found}; the file has changed since it was "
+            f"{path}: expected sha256 {digest}, got {actual}; the file has changed since it was "
             "fetched, delete it and run again"
         )
 
@@ -135,8 +135,8 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
 def files_of(folder: Path) -> list[PurePosixPath]:
     """All below a folder that is no folder, relative to it, in order."""
-    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(PurePosixPath(path.relative_to(folder).as_posix()) for path in found)
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(PurePosixPath(path.relative_to(folder).as_posix()) for path in paths)
 
 
 def file_table(folder: Path) -> dict[str, dict[str, Any]]:
@@ -165,16 +165,16 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     Raises ValueError with the duplicate key: of two values, readers take different
     ones.
     """
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in entries:
             raise ValueError(f"duplicate key {key!r}")
-        found[key] = value
-    return found
+        entries[key] = value
+    return entries
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def read_json(path: Path) -> Any:

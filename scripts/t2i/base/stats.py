@@ -13,7 +13,7 @@ def wilson_interval(count: int, total: int) -> tuple[float, float]:
     It lies within 0 and 1, and has a width even where all samples or none are counted.
     """
     if not 0 <= count <= total or total == 0:
-        raise ValueError(f"{count} of {total} samples are no share")
+        raise ValueError(f"{count} of {total} samples are not a valid share")
     share, spread = count / total, Z95**2 / total
     middle = share + spread / 2
     reach = Z95 * math.sqrt((share * (1 - share) + spread / 4) / total)

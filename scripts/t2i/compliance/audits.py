@@ -162,12 +162,12 @@ def _same_check(prefix: str, tested: Detail) -> Check:
     """Whether one sample was issued again and again."""
     count = tested.get("effective_performance_sample_count") or 0
     wanted = {"unique": False, "same": True, "same_index": same_index(count)}
-    found = {key: tested.get(f"effective_performance_issue_{key}") for key in wanted}
+    effective = {key: tested.get(f"effective_performance_issue_{key}") for key in wanted}
     return _check(
         f"{prefix}.same",
         "the same sample is issued again and again (performance_issue_same)",
-        ", ".join(f"{key} {value}" for key, value in found.items()),
-        found == wanted,
+        ", ".join(f"{key} {value}" for key, value in effective.items()),
+        effective == wanted,
     )
 
 
@@ -254,8 +254,8 @@ def _write_audit(
 ) -> dict[str, Any]:
     value = f"not run: {official['why']}" if official["state"] != "run" else official["verdict"]
     rule = f"MLCommons' own scripts pass {test}"
-    found = _failed(shortened) if official["verdict"] == FAIL else official["verdict"]
-    own = Check(f"audit.{scenario}.{test}.official", rule, value, found, RULES)
+    official_verdict = _failed(shortened) if official["verdict"] == FAIL else official["verdict"]
+    own = Check(f"audit.{scenario}.{test}.official", rule, value, official_verdict, RULES)
     checks = [*checks, own]
     audit = {
         "schema": SCHEMA,

@@ -77,7 +77,7 @@ def open_checkout(folder: Path) -> Checkout:
     missing = [name for name in SCRIPTS if not (path / name).is_file()]
     if missing:
         raise CheckoutError(
-            f"{folder}: no whole checkout of mlcommons/inference, it lacks {', '.join(missing)}; "
+            f"{folder}: incomplete checkout of mlcommons/inference, missing: {', '.join(missing)}; "
             f"set inference_checkout to a checkout of commit {PINNED_COMMIT}, to fetch, or to null"
         )
     state = git_state(path)
@@ -92,12 +92,12 @@ def fetch_checkout(folder: Path, repository: str, commit: str = PINNED_COMMIT) -
     CheckoutError with git's own words.
     """
     if folder.exists() and any(folder.iterdir()):
-        found = open_checkout(folder)
-        if found.commit == commit and not found.modified:
-            return found
+        checkout = open_checkout(folder)
+        if checkout.commit == commit and not checkout.modified:
+            return checkout
         raise CheckoutError(
-            f"{folder}: is at commit {found.commit}, modified: {found.modified}, and {commit} is "
-            "wanted; move the folder away and run again"
+            f"{folder}: is at commit {checkout.commit}, modified: {checkout.modified}; expected "
+            f"{commit}; move the folder away and run again"
         )
     with publish_folder(folder) as part:
         _git(part, "init", "--quiet", "--template=")  # no template, hence no hooks

@@ -26,14 +26,14 @@ def check_log(
         pass
     checks = []
     for kind, rule in WHAT.items():
-        found = [problem.text for problem in log.problems if problem.kind == kind]
-        value = "; ".join(found[:LISTED]) + "; ..." * (len(found) > LISTED)
+        texts = [problem.text for problem in log.problems if problem.kind == kind]
+        value = "; ".join(texts[:LISTED]) + "; ..." * (len(texts) > LISTED)
         fine = f"{log.records} records"
         if kind == "twice" and log.repeats:
             fine += f", {log.repeats} of them repeat another's index and pixels"
         source = OURS if kind == "json" else RULES
         checks.append(
-            Check(f"{prefix}.{kind}", rule, value or fine, FAIL if found else PASS, source)
+            Check(f"{prefix}.{kind}", rule, value or fine, FAIL if texts else PASS, source)
         )
     rule = "the accuracy log's sha256 is the one that accuracy.txt names"
     same = PASS if log.sha256 == expected_sha256 else FAIL

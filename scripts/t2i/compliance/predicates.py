@@ -92,8 +92,8 @@ def least(value: float, low: float) -> Finding:
 
 
 def _listed(problems: Iterable[str], fine: str) -> Finding:
-    found = "; ".join(problems)
-    return Finding(found or fine, not found)
+    text = "; ".join(problems)
+    return Finding(text or fine, not text)
 
 
 def scenario(test: Test) -> Finding:
@@ -129,13 +129,13 @@ def version(test: Test) -> Finding:
 
 def errors(test: Test) -> Finding:
     """What LoadGen counted as errors, by any of the three places that tell."""
-    found = [str(record.value) for record in test.detail.errors]
+    logged = [str(record.value) for record in test.detail.errors]
     counted = max(test.detail.all("num_errors"), default=0)
-    if not found and counted:
-        found = [f"{counted} by num_errors of the detail log"]
-    if not found and test.summary.errors:
-        found = [f"{test.summary.errors} by the summary"]
-    return _listed(found, "none")
+    if not logged and counted:
+        logged = [f"{counted} by num_errors of the detail log"]
+    if not logged and test.summary.errors:
+        logged = [f"{test.summary.errors} by the summary"]
+    return _listed(logged, "none")
 
 
 def once(test: Test) -> Finding:
@@ -191,18 +191,18 @@ def _parsed(text: str) -> float:
 
 def shared_metric(test: Test) -> Finding:
     """The official figure in both logs."""
-    found, shown = metric(test.detail, test.scenario), test.summary.metric
-    value = f"{found and found.value} in the detail log, {shown} in the summary"
-    if found is None or shown is None:
-        return Finding(value, found is None and shown is None)
+    measured, shown = metric(test.detail, test.scenario), test.summary.metric
+    value = f"{measured and measured.value} in the detail log, {shown} in the summary"
+    if measured is None or shown is None:
+        return Finding(value, measured is None and shown is None)
     digits = 0.005 if test.scenario == "Server" else 0.0  # the summary has two decimals of it
-    return Finding(value, abs(found.value - shown) <= digits + SIX_DIGITS * found.value)
+    return Finding(value, abs(measured.value - shown) <= digits + SIX_DIGITS * measured.value)
 
 
 def follows(test: Test) -> Finding:
     """Whether the official figure follows from the latencies and counts in the same log."""
-    found = metric(test.detail, test.scenario)
-    if found is None:
+    official = metric(test.detail, test.scenario)
+    if official is None:
         return Finding("there is no figure", test.detail.get("early_stopping_met") is False)
     low, high = 0.0, math.inf
     if test.scenario == "Offline":
@@ -217,7 +217,7 @@ def follows(test: Test) -> Finding:
         low = test.number(f"result_{percentile:.2f}_percentile_{part}latency_ns") / 1e9
         high = test.number(f"result_max_{query}latency_ns") / 1e9
     low, high = low * (1 - SIX_DIGITS), high * (1 + SIX_DIGITS)
-    return Finding(found.value, low <= found.value <= high, low, high)
+    return Finding(official.value, low <= official.value <= high, low, high)
 
 
 def result(test: Test) -> Finding:
@@ -227,9 +227,9 @@ def result(test: Test) -> Finding:
 
 def shown_result(test: Test) -> Finding:
     """LoadGen's word in both logs."""
-    shown, found = test.summary.values.get("Result is"), test.detail.get("result_validity")
-    value = f"{shown} in the summary, {found} in the detail log"
-    return Finding(value, shown == found and shown is not None)
+    shown, logged = test.summary.values.get("Result is"), test.detail.get("result_validity")
+    value = f"{shown} in the summary, {logged} in the detail log"
+    return Finding(value, shown == logged and shown is not None)
 
 
 def duration(test: Test) -> float:
@@ -357,13 +357,13 @@ def audit_settings(test: Test) -> Finding:
         "performance_issue_same": fourth,
         "performance_issue_same_index": conf.same_index(test.count) if fourth else 0,
     }
-    found = {key: test.detail.get(f"effective_{key}") for key in wanted}
-    differ = (f"{key}: {found[key]}, not {wanted[key]}" for key in wanted)
+    effective = {key: test.detail.get(f"effective_{key}") for key in wanted}
+    differ = (f"{key}: {effective[key]}, not {wanted[key]}" for key in wanted)
     return _listed(
         (
             text
             for key, text in zip(wanted, differ, strict=True)
-            if not equal(found[key], wanted[key]).ok
+            if not equal(effective[key], wanted[key]).ok
         ),
         "as they have to be",
     )

@@ -126,7 +126,7 @@ def scenario_verdict(
     their rules listed as not applicable. Raises ValueError without any run.
     """
     if not runs:
-        raise ValueError("a scenario without any test has no verdict; give at least one run")
+        raise ValueError("no runs given; a verdict needs at least one")
     modes = [mode for mode in MODES if mode in runs]
     records = {mode: json.loads((runs[mode] / "run.json").read_text()) for mode in modes}
     first = records[modes[0]]
@@ -187,8 +187,8 @@ def _finite_check(scenario: str, records: Mapping[str, Mapping[str, Any]]) -> Ch
     counts = {mode: record["not_finite"] for mode, record in records.items()}
     broken = [f"{mode}: {count} images" for mode, count in counts.items() if count]
     rule = "no image of any test had NaN or infinite values"
-    found = FAIL if broken else PASS
-    return Check(f"loadgen.{scenario}.finite", rule, "; ".join(broken) or "none", found, OURS)
+    verdict = FAIL if broken else PASS
+    return Check(f"loadgen.{scenario}.finite", rule, "; ".join(broken) or "none", verdict, OURS)
 
 
 def _common_check(scenario: str, records: Mapping[str, Mapping[str, Any]]) -> Check:
@@ -214,14 +214,14 @@ def _common_check(scenario: str, records: Mapping[str, Mapping[str, Any]]) -> Ch
 def _short(scenario: str, records: Mapping[str, Mapping[str, Any]], division: str) -> list[str]:
     """Why the scenario's tests are no official ones; empty where they are."""
     settings = [record["settings"] for record in records.values()]
-    found = shortened(min(s["time"] for s in settings), min(s["count"] for s in settings))
+    reasons = shortened(min(s["time"] for s in settings), min(s["count"] for s in settings))
     if any(record["stand_in"] for record in records.values()):
-        found.append("stand-in: the pictures are drawn without a model")
+        reasons.append("stand-in: the pictures are drawn without a model")
     if scenario == "MultiStream":
-        found.append("scenario: MultiStream is none of the benchmark's")
+        reasons.append("scenario: MultiStream is none of the benchmark's")
     needed = ("performance", "accuracy", *(AUDITS if division == "closed" else ()))
     missing = [mode for mode in needed if mode not in records]
-    return found + ([f"modes: without {', '.join(missing)}"] if missing else [])
+    return reasons + ([f"modes: without {', '.join(missing)}"] if missing else [])
 
 
 def _accuracy_checks(

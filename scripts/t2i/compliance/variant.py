@@ -206,10 +206,10 @@ def image_checks(features: Features, finite: np.ndarray, side: int | None) -> li
 
 
 def _named_samples(name: str, rule: str, bad: np.ndarray, features: Features) -> Check:
-    found = features.index[bad]
-    listed = ", ".join(map(str, found[:20])) + (", ..." if len(found) > 20 else "")
-    value = f"{len(found)} of {len(bad)}" + (f": samples {listed}" if len(found) else "")
-    return Check(name, rule, value, FAIL if len(found) else PASS, OURS)
+    samples = features.index[bad]
+    listed = ", ".join(map(str, samples[:20])) + (", ..." if len(samples) > 20 else "")
+    value = f"{len(samples)} of {len(bad)}" + (f": samples {listed}" if len(samples) else "")
+    return Check(name, rule, value, FAIL if len(samples) else PASS, OURS)
 
 
 def compliance_images_check(ids: list[int], samples: int, closed: bool) -> Check:

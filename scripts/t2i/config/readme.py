@@ -49,8 +49,8 @@ def _rows(schema: dict[str, Any], root: dict[str, Any], prefix: str) -> Iterator
 def _referred(entry: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     """The definition that an entry refers to, if it does."""
     name = entry.get("$ref", "").removeprefix("#/$defs/")
-    found: dict[str, Any] = root["$defs"][name] if name else {}
-    return found
+    definition: dict[str, Any] = root["$defs"][name] if name else {}
+    return definition
 
 
 def _type(facts: dict[str, Any]) -> str:

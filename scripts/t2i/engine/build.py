@@ -92,10 +92,10 @@ def _model_files(model: Path, dtype: str) -> list[Path]:
     """
     index = read_json(model / "model_index.json")
     wanted = {name: kind.__name__ for name, kind in {**NETWORKS, **OTHERS}.items()}
-    found = {name: value[1] for name, value in index.items() if isinstance(value, list)}
-    found = {name: kind for name, kind in found.items() if kind is not None}
-    if index.get("_class_name") != StableDiffusionXLPipeline.__name__ or found != wanted:
-        differing = sorted({name for name, _ in found.items() ^ wanted.items()})
+    classes = {name: value[1] for name, value in index.items() if isinstance(value, list)}
+    classes = {name: kind for name, kind in classes.items() if kind is not None}
+    if index.get("_class_name") != StableDiffusionXLPipeline.__name__ or classes != wanted:
+        differing = sorted({name for name, _ in classes.items() ^ wanted.items()})
         raise EngineError(
             f"{model}/model_index.json: expected a StableDiffusionXLPipeline with "
             + ", ".join(f"{name} {kind}" for name, kind in wanted.items())

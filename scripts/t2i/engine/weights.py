@@ -91,7 +91,7 @@ def read_header(path: Path) -> list[Stored]:
             stored.append(Stored(name, dtype, shape, start, stop))
             end = stop
         if end != size:
-            raise ValueError(f"it has {size} bytes, its header speaks of {end}")
+            raise ValueError(f"it has {size} bytes, but its header says {end}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: not a whole safetensors file ({error})") from error
     return stored
@@ -207,7 +207,7 @@ def fill_network(network: Any, files: dict[Path, dict[str, Tensor]]) -> None:
     tensors: dict[str, Tensor] = {}
     for path, more in files.items():
         if twice := tensors.keys() & more.keys():
-            raise WeightsError(f"{path}: {min(twice)} is in another file too, of {source}")
+            raise WeightsError(f"{path}: {min(twice)} is also in another file of {source}")
         tensors.update(more)
     expected = network.state_dict()
     if not expected.keys() & tensors.keys():
@@ -235,7 +235,7 @@ def fill_network(network: Any, files: dict[Path, dict[str, Tensor]]) -> None:
     for name, buffer in list(network.named_buffers()):
         owner, _, leaf = name.rpartition(".")
         if buffer.is_meta and leaf != "position_ids":
-            raise WeightsError(f"{source}: there is no value for the buffer {name}")
+            raise WeightsError(f"{source}: missing value for the buffer {name}")
         if buffer.is_meta:  # 0, 1, 2, ..., which is in no file
             device = next(network.parameters()).device
             positions = torch.arange(buffer.numel(), device=device).expand(buffer.shape)

@@ -55,7 +55,7 @@ def fetch(
     tried = []
     for address in _addresses(source, mirror):
         if offline and is_remote(address):
-            tried.append(f"{shown(address)}: not asked, the configuration says offline")
+            tried.append(f"{shown(address)}: not contacted: the configuration says offline")
             continue
         try:
             _bring(
@@ -76,7 +76,7 @@ def fetch(
     raise FetchError(
         "\n".join(
             [
-                f"{source.name} could not be had:",
+                f"{source.name} could not be fetched:",
                 *(f"  {line}" for line in tried),
                 f"Put the file ({source.algorithm} {source.digest}) into a folder as {source.name} "
                 "and name the folder as `mirror` in the configuration.",
@@ -172,7 +172,7 @@ def _copy(original: Path, path: Path, expected: Expected) -> None:
             wrong = str(error)
         if wrong is not None:
             part.restart()
-            raise TransferError(f"{wrong}; the file is damaged or another one")
+            raise TransferError(f"{wrong}; the file is damaged or is a different file")
 
 
 def _publish(part: Path, destination: Path) -> None:

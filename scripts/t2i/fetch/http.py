@@ -35,12 +35,12 @@ def redirected(address: str, location: str | None) -> str:
     From https only https is allowed, and nothing ever leads to a file or another protocol.
     """
     if not location:
-        raise TransferError(f"{shown(address)} redirects to nowhere")
+        raise TransferError(f"{shown(address)} redirects without a target")
     try:
         target = urljoin(address, location)
         scheme = urlsplit(target).scheme
     except ValueError as error:
-        raise TransferError(f"{shown(address)} redirects to what is no address") from error
+        raise TransferError(f"{shown(address)} redirects to an invalid address") from error
     allowed = ("https",) if urlsplit(address).scheme == "https" else ("http", "https")
     if scheme not in allowed:
         raise TransferError(

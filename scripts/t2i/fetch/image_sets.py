@@ -113,13 +113,13 @@ def folder_state(path: Path) -> str | None:
     """
     if not path.is_dir():
         return None
-    found = []
+    entries = []
     for folder, _, names in os.walk(path):
         for file in (Path(folder, name) for name in names):
             status = file.lstat()
             name = os.fsencode(file.relative_to(path)).hex()
-            found.append([name, status.st_size, status.st_mtime_ns])
-    return sha256_json(sorted(found))
+            entries.append([name, status.st_size, status.st_mtime_ns])
+    return sha256_json(sorted(entries))
 
 
 def _folder_members(root: Path) -> Iterator[Member]:
@@ -186,7 +186,7 @@ def _chosen(path: Path, members: Iterator[Member]) -> tuple[dict[str, Member], i
         try:
             str(name).encode()
         except UnicodeEncodeError:
-            raise ImageSetError(f"{path}: the name {member.name!r} is no valid UTF-8") from None
+            raise ImageSetError(f"{path}: the name {member.name!r} is not valid UTF-8") from None
         images[str(name)] = member
     return images, others
 
@@ -282,7 +282,9 @@ def read_list(path: Path) -> list[Listed]:
             raise ValueError(f"schema {content['schema']}, this version reads {SCHEMA}")
         return [Listed(**image) for image in content["images"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no list of images ({error}); delete it and run again") from error
+        raise ValueError(
+            f"{path}: not a list of images ({error}); delete it and run again"
+        ) from error
 
 
 def part_names(count: int) -> list[str]:

@@ -77,7 +77,7 @@ def pictures(captions: list[Caption]) -> list[Caption]:
     for row in captions:
         name = row.file_name
         if not name.isprintable() or name[:1] in ("", ".") or "/" in name or "\\" in name:
-            raise PictureError(f"caption {row.id}: {name!r} is no plain file name")
+            raise PictureError(f"caption {row.id}: {name!r} is not a plain file name")
         first = rows.setdefault(name, row)
         if (first.image_id, first.coco_url) != (row.image_id, row.coco_url):
             raise PictureError(f"captions {first.id} and {row.id}: two pictures called {name!r}")
@@ -88,7 +88,7 @@ def check_picture(path: Path, row: Caption) -> None:
     """Raise PictureError unless a file is a whole JPEG of the size that its caption names."""
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise PictureError(f"{size} bytes are more than the {MAX_BYTES} allowed")
+        raise PictureError(f"{size} bytes exceed the limit of {MAX_BYTES}")
     try:
         with Image.open(path, formats=["JPEG"]) as image:
             if image.size != (row.width, row.height):
@@ -145,7 +145,7 @@ def _summary(failures: list[str], total: int, folder: Path) -> str:
         shown.append(f"and {len(failures) - SHOWN} more, which the log names")
     return "\n".join(
         [
-            f"{count} pictures could not be had:",
+            f"{count} pictures could not be fetched:",
             *(f"  {line}" for line in shown),
             f"The others wait in {folder}; run again, and only the missing ones are fetched.",
         ]
@@ -192,7 +192,7 @@ def _check_published(address: str) -> None:
 def _copy(address: str, part: Path, offline: bool, client: HttpClient, limits: Limits) -> None:
     if is_remote(address):
         if offline:
-            raise TransferError("not asked, the configuration says offline")
+            raise TransferError("not contacted: the configuration says offline")
         transfer(client, address, part, Expected(largest=MAX_BYTES), limits)
         return
     try:

@@ -63,7 +63,7 @@ def _check_secure(address: str) -> None:
     parts = urlsplit(address)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
         raise SnapshotError(
-            f"{shown(address)}: not an https address, so nothing would vouch for its digests"
+            f"{shown(address)}: not an https address, so its digests cannot be trusted"
         )
 
 

@@ -169,11 +169,11 @@ class Part:
         if digest is None:
             return None if self.size or size == 0 else "got no bytes"
         if self.expected.algorithm == "git_blob" and size is None:  # its hash begins with the size
-            found = file_digest(self.path, "git_blob")
+            actual = file_digest(self.path, "git_blob")
         else:
-            found = self._digest.hexdigest()
-        if found != digest:
-            return f"expected {self.expected.algorithm} {digest}, got {found}"
+            actual = self._digest.hexdigest()
+        if actual != digest:
+            return f"expected {self.expected.algorithm} {digest}, got {actual}"
         return None
 
     def is_whole(self) -> bool:
@@ -217,7 +217,7 @@ def transfer(
             if restarted or not part.resumed:
                 part.restart()
                 raise TransferError(
-                    f"{wrong}; the file is damaged there or has changed, nothing kept"
+                    f"{wrong}; the file is damaged at the source or has changed; nothing was kept"
                 )
             logger.warning("%s: %s; once more from the start", shown(address), wrong)
             part.restart()
@@ -227,7 +227,9 @@ def transfer(
 def _wait(problem: _Interrupted, failures: int, limits: Limits) -> None:
     """Pause before the next try: as long as the server asks, or twice as long as the last time."""
     if problem.wait is not None and problem.wait > limits.longest_wait:
-        raise TransferError(f"{problem} and asks for {problem.wait:.0f} s of patience; run later")
+        raise TransferError(
+            f"{problem} and asks for {problem.wait:.0f} s of waiting; run again later"
+        )
     pause = problem.wait
     if pause is None:  # spread out, so that many clients do not come back at the same instant
         pause = limits.pause * 2 ** max(failures - 1, 0) * random.uniform(0.75, 1.25)
@@ -288,7 +290,7 @@ def _check_answer(response: urllib3.BaseHTTPResponse, part: Part) -> int | None:
         hint = HINTS.get(status)
         raise TransferError(f"it answers {status}" + (f": {hint}" if hint else ""))
     if headers.get("Content-Encoding", "identity") != "identity":
-        raise TransferError(f"it sends {headers['Content-Encoding']} data, which was not asked for")
+        raise TransferError(f"it sends {headers['Content-Encoding']} data, which was not requested")
     length = headers.get("Content-Length", "")
     start, total = 0, int(length) if re.fullmatch(DIGITS, length) else None
     if status == 206:
@@ -300,7 +302,7 @@ def _check_answer(response: urllib3.BaseHTTPResponse, part: Part) -> int | None:
     if start != part.size:
         part.restart()  # it ignores ranges, or sends another one
         if start != 0:
-            raise _Interrupted("it sends another range than the one asked for")
+            raise _Interrupted("it sends a different range than requested")
     return total
 
 
@@ -316,7 +318,7 @@ def _check_size(total: int | None, headers: Any, part: Part) -> None:
         offer = "a page" if total is None else total
         raise _OtherSize(
             f"expected {part.expected.size} bytes, it offers {offer} of {kind}; the file has "
-            "changed, or a login page or a proxy answers in its place"
+            "changed, or a login page or a proxy answered instead"
         )
 
 

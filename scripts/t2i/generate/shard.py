@@ -140,11 +140,11 @@ def find_damage(tar: Path, manifest: Path, verified: dict[str, Any]) -> str | No
         signature = [*times, facts["sha256"]]
         if verified.get(str(tar)) == signature:
             return None
-        found = archive_facts(tar)
-        if facts == found:
+        actual = archive_facts(tar)
+        if facts == actual:
             verified[str(tar)] = signature
             return None
-        return f"{tar}: sha256 {found['sha256']}, its manifest says {facts['sha256']}"
+        return f"{tar}: sha256 {actual['sha256']}, its manifest says {facts['sha256']}"
     except DamagedShard as error:
         return str(error)
 

@@ -26,8 +26,8 @@ def lock_folder() -> Path:
     folder = Path(tempfile.gettempdir(), f"t2i-gpu-locks-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise DeviceError(
             f"{folder} is not a folder that only you can write to; remove it, or set TMPDIR to a "
             "folder of your own"
@@ -63,13 +63,13 @@ def _uuid(name: str, uuids: dict[str, str]) -> str:
     """The full UUID of a GPU; two jobs that name one differently have to take the same lock."""
     if name.startswith("MIG-"):  # a part of a GPU, which is not among those that are listed
         return name
-    found = [uuids[name]] if name in uuids else []
+    matches = [uuids[name]] if name in uuids else []
     if name.startswith("GPU-"):
-        found = [uuid for uuid in uuids.values() if uuid.startswith(name)]
-    if len(found) != 1:
+        matches = [uuid for uuid in uuids.values() if uuid.startswith(name)]
+    if len(matches) != 1:
         listed = ", ".join(f"{index} ({uuid})" for index, uuid in uuids.items()) or "none"
         raise DeviceError(f"CUDA_VISIBLE_DEVICES names {name}; the GPUs of this host are {listed}")
-    return found[0]
+    return matches[0]
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from t2i.job.parent import die_with_scheduler
 def _terminated(number: int, _: object) -> None:
     """A signal's reason in the log, in place of an end without a word."""
     raise SystemExit(
-        f"ended by {signal.Signals(number).name}: by a person, by Snakemake, or by a cluster's "
-        "scheduler at the job's limit of time or memory"
+        f"stopped by {signal.Signals(number).name}: by a user, by Snakemake, or by the cluster's "
+        "scheduler at the job's time or memory limit"
     )
 
 

@@ -119,11 +119,11 @@ def _model(block: dict[str, str]) -> str | None:
 
 def _cores(cpus: list[Path], blocks: list[dict[str, str]]) -> set[tuple[str, str]]:
     """Each core as (package, threads or number); empty if packages are unknown."""
-    found = [
+    topology = [
         (_read(cpu / "topology/physical_package_id"), _read(cpu / "topology/core_cpus_list"))
         for cpu in cpus  # one that is switched off has no topology
     ]
-    cores = {(package, threads) for package, threads in found if package and threads}
+    cores = {(package, threads) for package, threads in topology if package and threads}
     if any(package.startswith("-") for package, _ in cores):  # firmware that does not tell
         return set()
     told = [(block.get("physical id"), block.get("core id")) for block in blocks]
@@ -132,14 +132,14 @@ def _cores(cpus: list[Path], blocks: list[dict[str, str]]) -> set[tuple[str, str
 
 def _caches(cpus: list[Path]) -> list[str]:
     """Caches as `L2 1024K x 8`: size of one and how many there are."""
-    found: dict[str, set[str]] = {}
+    shared_by: dict[str, set[str]] = {}
     for cache in (path for cpu in cpus for path in sorted(cpu.glob("cache/index[0-9]*"))):
         parts = [_read(cache / name) for name in ("level", "type", "size", "shared_cpu_list")]
         level, kind, size, shared = parts
         if level and kind and size and shared:
             letter = {"Data": "d", "Instruction": "i"}.get(kind, "")
-            found.setdefault(f"L{level}{letter} {size}", set()).add(shared)
-    return [f"{name} x {len(shared)}" for name, shared in sorted(found.items())]
+            shared_by.setdefault(f"L{level}{letter} {size}", set()).add(shared)
+    return [f"{name} x {len(shared)}" for name, shared in sorted(shared_by.items())]
 
 
 def _memory_bytes(proc: Path) -> int | None:

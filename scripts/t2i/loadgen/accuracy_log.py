@@ -95,11 +95,11 @@ class _Window:
     def find(self, wanted: bytes, limit: int) -> int:
         """Offset of a byte among the next `limit` ones, -1 if it is not there."""
         searched = 0
-        while (found := self.data.find(wanted, searched, limit)) < 0:
+        while (place := self.data.find(wanted, searched, limit)) < 0:
             searched = len(self.data)
             if searched >= limit or not self.grow():
                 return -1
-        return found
+        return place
 
     def rest(self) -> tuple[str, int]:
         """Hex sha256 and bytes of the whole file, whose rest is read now."""

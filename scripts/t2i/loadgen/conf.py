@@ -131,8 +131,8 @@ def read_conf(path: Path, scenario: str) -> dict[str, float]:
     A later and a more special line wins, as in LoadGen. Raises ValueError for a line that is none.
     """
     if path.stat().st_size > LONGEST_CONF:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for settings")
-    found: dict[str, tuple[int, float]] = {}
+        raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for a settings file")
+    settings: dict[str, tuple[int, float]] = {}
     for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         text = line.partition("#")[0].strip()
         if not text:
@@ -146,14 +146,14 @@ def read_conf(path: Path, scenario: str) -> dict[str, float]:
         model, where, key = parts
         if model in ("*", BENCHMARK) and where in ("*", scenario):
             special = (model != "*") + (where != "*")
-            if key not in found or special >= found[key][0]:
-                found[key] = special, _number(value, f"{path}:{line_number}")
-    return {key: value for key, (_, value) in found.items()}
+            if key not in settings or special >= settings[key][0]:
+                settings[key] = special, _number(value, f"{path}:{line_number}")
+    return {key: value for key, (_, value) in settings.items()}
 
 
 def _number(text: str, where: str) -> float:
     if not re.fullmatch(r"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?", text):
-        raise ValueError(f"{where}: {text[:40]!r} is no number")
+        raise ValueError(f"{where}: {text[:40]!r} is not a number")
     return float(text)
 
 
@@ -163,7 +163,7 @@ def own_settings(path: Path, scenario: str) -> dict[str, Any]:
     Raises ValueError for a key that has no place in one: LoadGen passes over it, or the workflow
     decides it.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in read_conf(path, scenario).items():
         if key == "target_latency":
             name, number = "target_latency", value
@@ -174,9 +174,9 @@ def own_settings(path: Path, scenario: str) -> dict[str, Any]:
             number = value * factor
         else:
             known = ", ".join(sorted({*OWN_KEYS, "target_latency"}))
-            raise ValueError(f"{path}: {key} has no place in a user.conf here; known are {known}")
-        found[name] = round(number) if name in WHOLE else number
-    return found
+            raise ValueError(f"{path}: {key} is not supported in a user.conf; supported: {known}")
+        settings[name] = round(number) if name in WHOLE else number
+    return settings
 
 
 def _positive(name: str, value: float | None, scenario: str) -> float:
@@ -244,9 +244,9 @@ def same_index(count: int) -> int:
 
 def shortened(time: float, count: int) -> list[str]:
     """In what a test falls short of an official one; empty where it does not."""
-    found = []
+    reasons = []
     if time < OFFICIAL_SECONDS:
-        found.append(f"time: {time:g} s of {OFFICIAL_SECONDS:g} s")
+        reasons.append(f"time: {time:g} s of {OFFICIAL_SECONDS:g} s")
     if count < OFFICIAL_SAMPLES:
-        found.append(f"count: {count} of {OFFICIAL_SAMPLES} samples")
-    return found
+        reasons.append(f"count: {count} of {OFFICIAL_SAMPLES} samples")
+    return reasons

@@ -64,9 +64,9 @@ class Summary:
     def estimate(self, percentile: str) -> float | None:
         """Early stopping's estimate of a latency percentile ("90", "99"), in seconds."""
         for line in self.early_stopping:
-            found = _ESTIMATE.match(line)
-            if found and float(found[1]) == float(percentile):
-                return int(found[2]) / 1e9
+            match = _ESTIMATE.match(line)
+            if match and float(match[1]) == float(percentile):
+                return int(match[2]) / 1e9
         return None
 
     @property
@@ -83,19 +83,19 @@ class Summary:
 def read_summary(path: Path) -> Summary:
     """Parse a summary. Raises ValueError with file and line for a damaged one."""
     values: dict[str, str] = {}
-    found: dict[str, list[str]] = {"Early Stopping Result": [], "Recommendations": []}
+    paragraphs: dict[str, list[str]] = {"Early Stopping Result": [], "Recommendations": []}
     counts: dict[str, int] = {}
     section: str | None = None
     for number, line in _lines(path):
         title = line.rstrip().rstrip(":")
         closing = _CLOSING.match(line)
-        if title in found:
+        if title in paragraphs:
             section = title
         elif section and line.startswith(" "):
             if line.startswith(" * "):
-                found[section].append(line.strip())
-            elif found[section]:
-                found[section][-1] += " " + line.strip()
+                paragraphs[section].append(line.strip())
+            elif paragraphs[section]:
+                paragraphs[section][-1] += " " + line.strip()
         elif closing:
             count = 0 if closing[1].lower() == "no" else int(closing[1])
             kind = closing[2].lower().removesuffix("s")
@@ -118,8 +118,8 @@ def read_summary(path: Path) -> Summary:
     return Summary(
         path,
         values,
-        tuple(found["Early Stopping Result"]),
-        tuple(line.removeprefix("* ") for line in found["Recommendations"]),
+        tuple(paragraphs["Early Stopping Result"]),
+        tuple(line.removeprefix("* ") for line in paragraphs["Recommendations"]),
         counts["error"],
         counts["warning"],
     )
@@ -148,10 +148,10 @@ class Detail:
     @cached_property
     def by_key(self) -> dict[str, list[Record]]:
         """The records of each key."""
-        found: dict[str, list[Record]] = {}
+        records: dict[str, list[Record]] = {}
         for record in self.records:
-            found.setdefault(record.key, []).append(record)
-        return found
+            records.setdefault(record.key, []).append(record)
+        return records
 
     def get(self, key: str, default: Any = None) -> Any:
         """The first value of `key`, the one that the submission checker takes."""
@@ -206,9 +206,7 @@ def read_detail(path: Path) -> Detail:
     for number, line in _lines(path):
         where = f"{path}:{number}"
         if not line.startswith(MARKER):
-            raise ValueError(
-                f"{where}: does not begin with {MARKER}; this is no LoadGen detail log"
-            )
+            raise ValueError(f"{where}: does not begin with {MARKER}; not a LoadGen detail log")
         try:
             message = json.loads(line.removeprefix(MARKER), object_pairs_hook=once)
         except ValueError as error:
@@ -290,5 +288,5 @@ def latencies(detail: Detail, scenario: str) -> dict[str, float]:
     keys = {"mean": f"result_mean_{whole}latency_ns"} | {
         name: f"result_{float(name):.2f}_percentile_{part}latency_ns" for name in PERCENTILES
     }
-    found = {name: detail.number(key) for name, key in keys.items()}
-    return {name: value / 1e9 for name, value in found.items() if value is not None}
+    values = {name: detail.number(key) for name, key in keys.items()}
+    return {name: value / 1e9 for name, value in values.items() if value is not None}

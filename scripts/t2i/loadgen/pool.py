@@ -85,7 +85,7 @@ def worker_pool(
             if not heard:
                 slow = ", ".join(f"{one.child.name} {one.phase}" for one in starting.values())
                 raise LoadGenError(
-                    f"no worker has got any further for {limit:g} s ({slow}); if it only takes "
+                    f"no worker has made progress for {limit:g} s ({slow}); if it only takes "
                     "that long, raise loadgen.stall"
                 )
             for connection in heard:

@@ -59,10 +59,10 @@ def gather(parts: Iterable[Features], samples: int) -> Features:
 
 def check_coverage(index: np.ndarray, samples: int) -> None:
     """Raise ValueError unless the indices are each of 0 ... samples - 1 exactly once."""
-    found, counts = np.unique(index, return_counts=True)
-    missing = np.setdiff1d(np.arange(samples), found)
-    twice = found[counts > 1]
-    beyond = found[(found < 0) | (found >= samples)]
+    indices, counts = np.unique(index, return_counts=True)
+    missing = np.setdiff1d(np.arange(samples), indices)
+    twice = indices[counts > 1]
+    beyond = indices[(indices < 0) | (indices >= samples)]
     problems = [
         f"{len(bad)} {what}: {', '.join(map(str, bad[:10]))}" + ", ..." * (len(bad) > 10)
         for what, bad in (("missing", missing), ("more than once", twice), ("beyond", beyond))

@@ -92,7 +92,7 @@ def gather(parts: Iterable[Part], listed: Sequence[Listed]) -> np.ndarray:
         stale = [listed[row].name for row, digest in pairs if listed[row].sha256 != digest]
         if stale:
             raise ValueError(
-                f"features of {', '.join(stale[:10])} are of other images than the list names; "
+                f"features of {', '.join(stale[:10])} do not match the images of the list; "
                 "delete the feature files of the set and run again"
             )
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))

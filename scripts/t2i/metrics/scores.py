@@ -73,7 +73,7 @@ def check_same_images(features: Features, manifests: list[dict[str, Any]]) -> No
     stale = [index for index, digest in pairs if named.get(index) != digest]
     if stale:
         raise ValueError(
-            f"features of samples {stale[:10]} are of other images than the shards hold; "
+            f"features of samples {stale[:10]} do not match the images of the shards; "
             "delete the feature files of their shards and run again"
         )
 

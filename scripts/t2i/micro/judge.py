@@ -94,10 +94,10 @@ def shares_right(images: np.ndarray, shown: list[Scene]) -> dict[str, float]:
 
     `all` counts images with colour, size, place and background right together.
     """
-    found = [judge(image) for image in images]
+    judged = [judge(image) for image in images]
     right = {
         name: np.asarray(
-            [getattr(a, name) == getattr(b, name) for a, b in zip(found, shown, strict=True)]
+            [getattr(a, name) == getattr(b, name) for a, b in zip(judged, shown, strict=True)]
         )
         for name in ATTRIBUTES
     }

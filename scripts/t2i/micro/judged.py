@@ -33,14 +33,14 @@ def judge_images(
     total = 0
     wrong = []
     for index, pixels in images:
-        shown, found = vars(captioned_scene(captions[index])), vars(judge(pixels))
-        missed = [name for name in ATTRIBUTES if found[name] != shown[name]]
+        shown, seen = vars(captioned_scene(captions[index])), vars(judge(pixels))
+        missed = [name for name in ATTRIBUTES if seen[name] != shown[name]]
         total += 1
         for name in ATTRIBUTES:
             counts[name] += name not in missed
         counts["all"] += not set(CAPTIONED) & {*missed}
         if missed:
-            differing = {name: {"captioned": shown[name], "found": found[name]} for name in missed}
+            differing = {name: {"captioned": shown[name], "found": seen[name]} for name in missed}
             wrong.append({"index": index, "attributes": differing})
     return {
         "samples": total,

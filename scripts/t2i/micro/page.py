@@ -159,14 +159,14 @@ def charts(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Markup]]:
 
 def software(parts: Mapping[str, Mapping[str, Any]]) -> list[tuple[list[str], Mapping[str, Any]]]:
     """Software versions, each set of them once, with the parts that it trained."""
-    found: list[tuple[list[str], Mapping[str, Any]]] = []
+    groups: list[tuple[list[str], Mapping[str, Any]]] = []
     for name in PARTS:
-        same = [names for names, versions in found if versions == parts[name]["software"]]
+        same = [names for names, versions in groups if versions == parts[name]["software"]]
         if same:
             same[0].append(name)
         else:
-            found.append(([name], parts[name]["software"]))
-    return found
+            groups.append(([name], parts[name]["software"]))
+    return groups
 
 
 def render(

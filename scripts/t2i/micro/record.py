@@ -72,7 +72,7 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
 
 def _need(value: Any, keys: Sequence[str], where: str) -> None:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is no table of values")
+        raise ValueError(f"{where} is not a table of values")
     if missing := [key for key in keys if key not in value]:
         raise ValueError(f"{where} has no {', '.join(missing)}")
 
@@ -101,7 +101,7 @@ def check(parts: Mapping[str, Mapping[str, Any]], evaluation: Mapping[str, Any])
     _need(evaluation, ("captions", "device", "drawn", "ways", "bytes"), where)
     _need(evaluation["bytes"], ("all",), f"bytes of {where}")
     if not evaluation["ways"]:
-        raise ValueError(f"{where} has no way of painting")
+        raise ValueError(f"{where} lists no variants")
     for name, figures in evaluation["ways"].items():
         _need(figures, (*SHARES, *MEASURES), f"the way {name} of {where}")
         for share in SHARES:
@@ -113,8 +113,8 @@ def check(parts: Mapping[str, Mapping[str, Any]], evaluation: Mapping[str, Any])
 
 def columns(evaluation: Mapping[str, Any]) -> list[str]:
     """Names of all figures of the drawn pictures and of the ways, those of the tables first."""
-    found = [evaluation["drawn"], *evaluation["ways"].values()]
-    return list(dict.fromkeys([*SHARES, *MEASURES, *(name for row in found for name in row)]))
+    rows = [evaluation["drawn"], *evaluation["ways"].values()]
+    return list(dict.fromkeys([*SHARES, *MEASURES, *(name for row in rows for name in row)]))
 
 
 def meanings(names: Sequence[str]) -> dict[str, str]:

@@ -60,20 +60,20 @@ def _read_limited(path: Path, where: str) -> bytes:
 
 def _check_size(size: int, where: str) -> None:
     if size > MAX_BYTES:
-        raise AnnotationsError(f"{where}: {size} bytes are more than the {MAX_BYTES} allowed")
+        raise AnnotationsError(f"{where}: {size} bytes exceed the limit of {MAX_BYTES}")
 
 
 def _read_member(path: Path, member: str, where: str) -> bytes:
     """Content of a zip's file; zipfile compares its CRC-32 and never reads past its stated size."""
     try:
         with zipfile.ZipFile(path) as archive:
-            found = [entry for entry in archive.infolist() if entry.filename == member]
-            if len(found) != 1:
-                raise AnnotationsError(f"{where}: the zip has {len(found)} files of that name")
-            if stat.S_IFMT(found[0].external_attr >> 16) not in (0, stat.S_IFREG):
+            members = [entry for entry in archive.infolist() if entry.filename == member]
+            if len(members) != 1:
+                raise AnnotationsError(f"{where}: the zip has {len(members)} files with that name")
+            if stat.S_IFMT(members[0].external_attr >> 16) not in (0, stat.S_IFREG):
                 raise AnnotationsError(f"{where}: not a plain file")
-            _check_size(found[0].file_size, where)
-            return archive.read(found[0])
+            _check_size(members[0].file_size, where)
+            return archive.read(members[0])
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise AnnotationsError(f"{where}: damaged or unreadable ({error})") from error
 

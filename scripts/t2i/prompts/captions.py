@@ -144,10 +144,10 @@ def shown_line(index: int, caption: str) -> str:
 
 def verify_captions(text: str, digest: str) -> None:
     """Raise ValueError, which names both digests, unless a captions.tsv has the hex sha256."""
-    found = sha256_bytes(text.encode())
-    if found != digest:
+    actual = sha256_bytes(text.encode())
+    if actual != digest:
         raise ValueError(
-            f"the captions sampled from the annotations have sha256 {found}, the published ones "
+            f"the captions sampled from the annotations have sha256 {actual}, the published ones "
             f"{digest}; set `captions: published` to take those, or correct the table of inputs"
         )
 

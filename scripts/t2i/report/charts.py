@@ -153,7 +153,9 @@ def line_figure(
         points = [(row["step"], row[name]) for row in curve if row.get(name) is not None]
         wrong = [(step, value) for step, value in points if not 0 <= value <= 1]
         if not logarithmic and wrong:
-            raise ValueError(f"{title}: {name} is no share at step {wrong[0][0]}: {wrong[0][1]}")
+            raise ValueError(
+                f"{title}: {name} is not between 0 and 1 at step {wrong[0][0]}: {wrong[0][1]}"
+            )
         shown = [(step, value) for step, value in points if value > 0 or not logarithmic]
         hidden += len(points) - len(shown)
         if not shown:

@@ -45,12 +45,12 @@ def direction(value: float | None, interval: Sequence[float] | None) -> str | No
 
 
 def _by_variant(items: Sequence[dict[str, Any]], names: Sequence[str], what: str) -> Any:
-    found = {item["variant"]: item for item in items}
-    if missing := [name for name in names if name not in found]:
+    entries = {item["variant"]: item for item in items}
+    if missing := [name for name in names if name not in entries]:
         raise ValueError(
-            f"no {what} of variant {', '.join(missing)}; found those of {', '.join(found) or '-'}"
+            f"no {what} of variant {', '.join(missing)}; found those of {', '.join(entries) or '-'}"
         )
-    return found
+    return entries
 
 
 def _generation(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -42,20 +42,20 @@ def systems(tree: Path, captions: Sequence[str] | None) -> Iterator[Expected]:
 
 def _round(results: Path) -> str:
     """The round whose seed a log has; the newest of the layout if no log has one."""
-    seeds = {found.qsl_rng_seed: name for name, found in ROUNDS.items()}
+    seeds = {entry.qsl_rng_seed: name for name, entry in ROUNDS.items()}
     for path in sorted(results.glob(f"*/performance/run_1/{DETAIL}")):
         with suppress(OSError, ValueError):
             if (seed := read_detail(path).get("effective_qsl_rng_seed")) in seeds:
                 return seeds[seed]
     nested = any(results.glob("*/measurements.json"))
-    return max(name for name, found in ROUNDS.items() if found.nested == nested)
+    return max(name for name, entry in ROUNDS.items() if entry.nested == nested)
 
 
 def _system_type(path: Path) -> str:
     with suppress(OSError, ValueError, AttributeError):
-        found = read_json(path).get("system_type")
-        if found in ("edge", "datacenter", "datacenter,edge", "edge,datacenter"):
-            return ",".join(sorted(found.split(",")))
+        system_type = read_json(path).get("system_type")
+        if system_type in ("edge", "datacenter", "datacenter,edge", "edge,datacenter"):
+            return ",".join(sorted(system_type.split(",")))
     return "edge"
 
 
@@ -108,16 +108,16 @@ def judge_tree(
     if variant is not None:
         expected, built = of_run(variant, captions)
         return [*check_tree(tree, expected), *run_checks(tree, variant / "loadgen", built)]
-    found = list(systems(tree, captions))
-    if not found:
+    all_expected = list(systems(tree, captions))
+    if not all_expected:
         raise ValueError(
             f"{tree}: no DIVISION/SUBMITTER/results/SYSTEM/{BENCHMARK} there; give the folder that "
             "holds closed/ or open/"
         )
     checks = []
-    for expected in found:
-        where = "" if len(found) == 1 else f"{expected.layout.root}/{expected.system}: "
-        others = [other.layout for other in found if other is not expected]
+    for expected in all_expected:
+        where = "" if len(all_expected) == 1 else f"{expected.layout.root}/{expected.system}: "
+        others = [other.layout for other in all_expected if other is not expected]
         checks += [replace(c, id=where + c.id) for c in check_tree(tree, expected, others)]
     return checks
 

@@ -16,9 +16,9 @@ def find_edit(variant: Path) -> str | None:
     tree, table = variant / TREE, variant / "submission_files.json"
     if not (tree.is_dir() and table.is_file()):
         return None
-    built, found = read_json(table)["files"], file_table(tree)
-    changed = sorted(name for name in {*built, *found} if built.get(name) != found.get(name))
-    changed += [str(path) for path in files_of(tree) if str(path) not in {*built, *found}]
+    built, present = read_json(table)["files"], file_table(tree)
+    changed = sorted(name for name in {*built, *present} if built.get(name) != present.get(name))
+    changed += [str(path) for path in files_of(tree) if str(path) not in {*built, *present}]
     if not changed:
         return None
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""

@@ -81,8 +81,8 @@ class Layout:
         documents = self.documents(scenario)
         if self.nested:
             return documents / "measurements.json"
-        found = sorted(path.name for path in (tree / documents).glob("*.json"))
-        named = [name for name in found if name.startswith(self.system)]
+        names = sorted(path.name for path in (tree / documents).glob("*.json"))
+        named = [name for name in names if name.startswith(self.system)]
         return documents / (named[0] if named else f"{self.system}.json")
 
     def audit(self, scenario: str, test: str) -> PurePosixPath:

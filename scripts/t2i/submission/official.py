@@ -52,7 +52,7 @@ def run_checker(
         messages.insert(0, message("warning", checkout.remark, "Not the pinned checker.", mend))
     said = [entry["text"] for entry in messages]
     results = next(
-        (int(found[1]) for text in said if (found := re.match(r"Results=(\d+)", text))), 0
+        (int(match[1]) for text in said if (match := re.match(r"Results=(\d+)", text))), 0
     )
     if finished.exit is None:
         text = f"no end after {seconds:g} s; the checker was stopped"

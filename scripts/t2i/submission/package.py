@@ -52,9 +52,9 @@ def _require_passed(variant: Path) -> None:
     path = variant / VERDICT
     if not path.is_file():
         raise ValueError(f"{path}: missing; run the workflow to its end first")
-    found = read_json(path)
-    if found["verdict"] != PASS:
-        raise ValueError(f"{path}: the verdict is {found['verdict']}: {found['summary']}")
+    result = read_json(path)
+    if result["verdict"] != PASS:
+        raise ValueError(f"{path}: the verdict is {result['verdict']}: {result['summary']}")
     _require(judge_tree(variant / TREE, variant), str(variant / TREE))
 
 

@@ -23,24 +23,24 @@ def notes(request: TreeRequest, records: dict[str, dict[str, Any]]) -> list[str]
     `records` are the performance runs' run.json by scenario. What the closed division does not
     allow is called a rehearsal there.
     """
-    found = []
+    remarks = []
     if request.settings.get("stand_in"):
-        found.append("NO MODEL WAS RUN: A STAND-IN DRAWS PICTURES FROM THE SAMPLE INDEX.")
+        remarks.append("NO MODEL WAS RUN: A STAND-IN DRAWS PICTURES FROM THE SAMPLE INDEX.")
     elif request.model != MLPERF_MODEL:
-        found.append(f"THE MODEL IS {request.model.upper()}, NOT SDXL BASE 1.0.")
+        remarks.append(f"THE MODEL IS {request.model.upper()}, NOT SDXL BASE 1.0.")
     if request.settings.get("patch"):
-        found.append("THE MODEL IS CHANGED BY A PATCH.")
+        remarks.append("THE MODEL IS CHANGED BY A PATCH.")
     for scenario, record in records.items():
         seconds, count = record["settings"]["time"], record["settings"]["count"]
         if seconds < OFFICIAL_SECONDS:
-            found.append(
+            remarks.append(
                 f"{scenario.upper()} WAS ASKED FOR {seconds:g} OF {OFFICIAL_SECONDS:g} SECONDS."
             )
         if count < OFFICIAL_SAMPLES:
-            found.append(f"{scenario.upper()} SAW {count} OF {OFFICIAL_SAMPLES} SAMPLES.")
-    if found and request.division == "closed":
-        return ["A REHEARSAL, NOT A SUBMISSION.", *found]
-    return found
+            remarks.append(f"{scenario.upper()} SAW {count} OF {OFFICIAL_SAMPLES} SAMPLES.")
+    if remarks and request.division == "closed":
+        return ["A REHEARSAL, NOT A SUBMISSION.", *remarks]
+    return remarks
 
 
 def portable(value: Any) -> Any:

@@ -169,8 +169,8 @@ def _sources(loadgen: Path, request: TreeRequest) -> Iterator[tuple[PurePosixPat
 
 def source_files(folder: Path) -> list[PurePosixPath]:
     """The files of the workflow in a folder, models and results left out."""
-    found = (path for name in SOURCE for path in sorted(folder.glob(name)) if path.is_file())
-    relative = (PurePosixPath(path.relative_to(folder).as_posix()) for path in found)
+    paths = (path for name in SOURCE for path in sorted(folder.glob(name)) if path.is_file())
+    relative = (PurePosixPath(path.relative_to(folder).as_posix()) for path in paths)
     return [path for path in relative if not {"__pycache__", ".snakemake"} & set(path.parts)]
 
 

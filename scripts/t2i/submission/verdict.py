@@ -123,7 +123,7 @@ def recorded(
     expected: Expected, scores: Sequence[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]
 ) -> Expected:
     """With what a run's accuracy.json's and verdict.json's say of images, logs and figures."""
-    metrics = {found["scenario"]: found["metric"] for found in verdicts}
+    metrics = {entry["scenario"]: entry["metric"] for entry in verdicts}
     return replace(
         expected,
         images={score["scenario"]: score["compliance_images"] for score in scores},
@@ -284,9 +284,9 @@ def _inferred(tree: Path, layout: Layout, scenario: str, logged: str, system_typ
 def _metric(performance: RunLogs, given: float | None) -> Finding:
     if given is None:
         return Finding("no figure was recorded", None)
-    found = performance.metric.value
-    same = is_number(given) and abs(found - given) <= SAME_METRIC * abs(given)
-    return Finding(found if same else f"{found!r}; recorded as {given!r}", same)
+    measured = performance.metric.value
+    same = is_number(given) and abs(measured - given) <= SAME_METRIC * abs(given)
+    return Finding(measured if same else f"{measured!r}; recorded as {given!r}", same)
 
 
 MEASUREMENT_RULES = (

@@ -64,7 +64,7 @@ def scores_in(path: Path) -> dict[str, float]:
     """Scores of a file such as accuracy.txt. Raises ValueError unless each stands there once, in
     a form that the submission checker, which knows no sign and no exponent, reads to its end."""
     text = read_text(path)
-    found = {}
+    scores = {}
     for name, pattern in SCORES.items():
         matches = pattern.findall(text)
         if len(matches) != 1:
@@ -77,26 +77,26 @@ def scores_in(path: Path) -> dict[str, float]:
                 f"{path.name}: '{name.upper()}_SCORE' is {matches[0][:40]!r}; the checker reads "
                 "digits and one point, and takes what it finds of them for the score"
             )
-        found[name] = number(matches[0])
-    return found
+        scores[name] = number(matches[0])
+    return scores
 
 
 def hash_in(path: Path) -> str:
     """The hash of accuracy.txt. Raises ValueError unless a single sha256 stands there."""
-    found = HASH.findall(read_text(path))
-    if len(found) != 1 or not re.fullmatch(r"[0-9a-f]{64}", found[0]):
-        raise ValueError(f"{path.name}: found hash= {found}; expected one line with a hex sha256")
-    return str(found[0])
+    hashes = HASH.findall(read_text(path))
+    if len(hashes) != 1 or not re.fullmatch(r"[0-9a-f]{64}", hashes[0]):
+        raise ValueError(f"{path.name}: found hash= {hashes}; expected one line with a hex sha256")
+    return str(hashes[0])
 
 
 def _form(accuracy: Accuracy) -> Finding:
     try:
-        found = scores_in(accuracy.folder / "accuracy.txt")
+        scores = scores_in(accuracy.folder / "accuracy.txt")
     except ValueError as error:
         if accuracy.rehearsal:
             return Finding(f"{error} (a rehearsal's scores mean nothing)", None)
         raise
-    return Finding(", ".join(f"{name} {value!r}" for name, value in found.items()), True)
+    return Finding(", ".join(f"{name} {value!r}" for name, value in scores.items()), True)
 
 
 def _clip(accuracy: Accuracy) -> Finding:
@@ -131,10 +131,10 @@ def _truncated(accuracy: Accuracy) -> Finding:
 
 
 def _hash(accuracy: Accuracy) -> Finding:
-    found = hash_in(accuracy.folder / "accuracy.txt")
-    if accuracy.digest is None or found == accuracy.digest:
-        return Finding(found, True)
-    return Finding(f"{found}; the accuracy log's is {accuracy.digest}", False)
+    named = hash_in(accuracy.folder / "accuracy.txt")
+    if accuracy.digest is None or named == accuracy.digest:
+        return Finding(named, True)
+    return Finding(f"{named}; the accuracy log's is {accuracy.digest}", False)
 
 
 def _indices(accuracy: Accuracy) -> Finding:
@@ -142,8 +142,8 @@ def _indices(accuracy: Accuracy) -> Finding:
     issued = None  # in an order that the log does not tell
     if accuracy.accuracy is None and accuracy.logs.scenario == "Offline":
         issued = [i for part in accuracy.logs.detail.all("loaded_qsl_set") for i in part]
-    found = wrong_indices(records, accuracy.count, issued)
-    return listed(found, f"{len(records)} records to be seen")
+    problems = wrong_indices(records, accuracy.count, issued)
+    return listed(problems, f"{len(records)} records to be seen")
 
 
 def _pixels(accuracy: Accuracy) -> Finding:
@@ -158,9 +158,9 @@ def _pixels(accuracy: Accuracy) -> Finding:
 
 def _own_hash(accuracy: Accuracy) -> Finding:
     assert accuracy.accuracy is not None
-    found = hash_in(accuracy.folder / "accuracy.txt")
+    own = hash_in(accuracy.folder / "accuracy.txt")
     other = hash_in(accuracy.accuracy / "accuracy.txt")
-    return listed([f"{found} is the accuracy run's too"] if found == other else [], found)
+    return listed([f"{own} is the accuracy run's too"] if own == other else [], own)
 
 
 LOG_RULES = (

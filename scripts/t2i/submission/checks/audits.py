@@ -75,21 +75,21 @@ def _tells(score: float, run: RunLogs) -> bool:
 
 
 def _performance(audit: Audit) -> Finding:
-    found, wanted = audit.logs.metric, audit.performance.metric
-    ratio = found.value / wanted.value
+    measured, wanted = audit.logs.metric, audit.performance.metric
+    ratio = measured.value / wanted.value
     if audit.logs.mode == "TEST01":
         return within(ratio, 1 - ALLOWED, 1 + ALLOWED)
-    faster = ratio if found.better == "higher" else 1 / ratio
+    faster = ratio if measured.better == "higher" else 1 / ratio
     return within(faster, 0, 1 + ALLOWED)
 
 
 def _limit(audit: Audit) -> Finding:
     keys = ("effective_target_latency_ns", "effective_min_duration_ms")
     problems = (
-        f"{key}: {found!r}; the performance run has {wanted!r}"
+        f"{key}: {limit!r}; the performance run has {wanted!r}"
         for key in keys
-        for found, wanted in [(audit.logs.detail.get(key), audit.performance.detail.get(key))]
-        if found != wanted
+        for limit, wanted in [(audit.logs.detail.get(key), audit.performance.detail.get(key))]
+        if limit != wanted
     )
     return listed(problems, "those of the performance run")
 

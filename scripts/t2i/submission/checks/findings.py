@@ -13,7 +13,7 @@ NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?
 def number(text: str) -> float:
     """A finite decimal number. Raises ValueError with the text."""
     if not NUMBER.fullmatch(text.strip()) or not math.isfinite(float(text)):
-        raise ValueError(f"{text[:40]!r} is no finite number")
+        raise ValueError(f"{text[:40]!r} is not a finite number")
     return float(text)
 
 

@@ -37,14 +37,14 @@ class Shown:
     @cached_property
     def images(self) -> dict[int, np.ndarray]:
         """The images that are there and can be read, (height, width, 3) uint8 by index."""
-        found = ((index, self._read(index)) for index in self.ids)
-        return {index: image for index, image in found if isinstance(image, np.ndarray)}
+        read = ((index, self._read(index)) for index in self.ids)
+        return {index: image for index, image in read if isinstance(image, np.ndarray)}
 
     @cached_property
     def broken(self) -> list[str]:
         """Why the other images cannot be read."""
-        found = ((index, self._read(index)) for index in self.ids)
-        return [f"{index}.png: {problem}" for index, problem in found if isinstance(problem, str)]
+        read = ((index, self._read(index)) for index in self.ids)
+        return [f"{index}.png: {problem}" for index, problem in read if isinstance(problem, str)]
 
     def _read(self, index: int) -> np.ndarray | str:
         path = self.folder / f"{index}.png"
@@ -136,9 +136,9 @@ def _pixels(shown: Shown) -> Finding:
         return Finding("no digests of the accuracy log's images were given", None)
     problems = []
     for index, image in shown.images.items():
-        wanted, found = shown.digests.get(str(index)), sha256_bytes(image.tobytes())
-        if found != wanted:
-            problems.append(f"{index}.png: sha256 {found}; the accuracy log's image has {wanted}")
+        wanted, actual = shown.digests.get(str(index)), sha256_bytes(image.tobytes())
+        if actual != wanted:
+            problems.append(f"{index}.png: sha256 {actual}; the accuracy log's image has {wanted}")
     return _of_images(shown, problems, f"{len(shown.images)} images")
 
 

@@ -74,10 +74,10 @@ class RunLogs:
     @property
     def metric(self) -> logs.Metric:
         """The scenario's figure. Raises ValueError without one."""
-        found = logs.metric(self.detail, self.scenario)
-        if found is None:
+        metric = logs.metric(self.detail, self.scenario)
+        if metric is None:
             raise ValueError(f"{self.detail.path}: no result of the scenario {self.scenario}")
-        return found
+        return metric
 
     def declared(self, shortened: bool, count: int) -> dict[str, Any]:
         """What run.json would say: official values, or more where the log has more; of a run that

@@ -74,14 +74,14 @@ def _files(run: Run) -> Finding:
     own = {path for path in wanted.keys() | built.keys() if _below(path, source)}
     wanted = {path: facts for path, facts in wanted.items() if path not in own}
     wanted |= {path: built[path] for path in own & built.keys()}
-    found = file_table(run.tree)
+    table = file_table(run.tree)
     there = {str(path) for path in files_of(run.tree)}
     problems = [f"{path}: missing" for path in sorted(wanted.keys() - there)]
     problems += [f"{path}: not made by the run" for path in sorted(there - wanted.keys())]
     problems += [
         f"{path}: not as the run makes it"
         for path in sorted(wanted.keys() & there)
-        if found.get(path) != wanted[path]
+        if table.get(path) != wanted[path]
     ]
     problems += [*odd_files(run.tree), *empty_folders(run.tree)]
     return listed(problems, f"{len(wanted)} files")
@@ -131,10 +131,10 @@ def _audits(run: Run) -> Finding:
         for test in run.request.audits:
             folder = run.loadgen / scenario / "audits" / test
             digests = read_json(folder / "audit.json").get("files")
-            found = file_table(folder)
+            table = file_table(folder)
             for name in ("audit.json", SNAKEMAKE):
-                found.pop(name, None)
-            if digests != found:
+                table.pop(name, None)
+            if digests != table:
                 problems.append(f"{scenario} {test}: changed since it was verified")
     return listed(problems, "as they were verified")
 

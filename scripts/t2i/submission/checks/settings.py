@@ -91,8 +91,8 @@ def _limits(run: RunLogs) -> Finding:
 
 def _percentile(run: RunLogs) -> Finding:
     wanted = PERCENTILES.get(run.scenario, 0.99)
-    found = run.detail.get("effective_target_latency_percentile")
-    return listed([] if found == wanted else [f"{found!r}; expected {wanted}"], found)
+    effective = run.detail.get("effective_target_latency_percentile")
+    return listed([] if effective == wanted else [f"{effective!r}; expected {wanted}"], effective)
 
 
 def _conf(run: RunLogs, folder: Path) -> Finding:

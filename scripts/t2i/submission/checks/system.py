@@ -92,20 +92,20 @@ def _equal(found: Any, wanted: str) -> Finding:
 
 
 def _category(tree: Path, layout: Layout, system_type: str) -> Finding:
-    found = _system(tree, layout).get("system_type")
-    same = found in TYPES and set(found.split(",")) == set(system_type.split(","))
-    return listed([] if same else [f"{found!r}; expected {system_type!r}"], found)
+    category = _system(tree, layout).get("system_type")
+    same = category in TYPES and set(category.split(",")) == set(system_type.split(","))
+    return listed([] if same else [f"{category!r}; expected {system_type!r}"], category)
 
 
 def _status(tree: Path, layout: Layout, system_type: str) -> Finding:
-    found = _system(tree, layout).get("status")
-    problems = [] if found in STATUSES else [f"{found!r}; expected one of {', '.join(STATUSES)}"]
-    return listed(problems, found)
+    status = _system(tree, layout).get("status")
+    problems = [] if status in STATUSES else [f"{status!r}; expected one of {', '.join(STATUSES)}"]
+    return listed(problems, status)
 
 
 def _network(tree: Path, layout: Layout, system_type: str) -> Finding:
-    found = _system(tree, layout).get("is_network")
-    problems = [f"is_network: {found!r}; leave the field out"] if found is not None else []
+    network = _system(tree, layout).get("is_network")
+    problems = [f"is_network: {network!r}; leave the field out"] if network is not None else []
     return listed(problems, "no network submission")
 
 
@@ -146,8 +146,11 @@ SYSTEM_RULES = (
 
 def retraining_finding(path: Path) -> Finding:
     """Whether the weights were left as they were, as the closed division asks for."""
-    found = _object(path).get("retraining")
-    return listed([] if str(found).strip().lower() == "no" else [f"retraining: {found!r}"], found)
+    retraining = _object(path).get("retraining")
+    return listed(
+        [] if str(retraining).strip().lower() == "no" else [f"retraining: {retraining!r}"],
+        retraining,
+    )
 
 
 def engine_finding(path: Path, code: Path) -> Finding:

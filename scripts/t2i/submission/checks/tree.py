@@ -161,20 +161,20 @@ def _texts(files: TreeFiles) -> Iterator[tuple[PurePosixPath, str]]:
         try:
             text = (files.tree / path).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: is no UTF-8 text") from error
+            raise ValueError(f"{path}: is not UTF-8 text") from error
         if "\0" in text:
-            raise ValueError(f"{path}: is no text, it holds zero bytes")
+            raise ValueError(f"{path}: is not text: it contains zero bytes")
         yield path, text
 
 
 def _secrets(files: TreeFiles) -> Finding:
-    found = (
+    secrets = (
         f"{path}: {what}"
         for path, text in _texts(files)
         for what, pattern in SECRETS.items()
         if pattern.search(text)
     )
-    return listed(found, "none")
+    return listed(secrets, "none")
 
 
 def _deep(files: TreeFiles, path: PurePosixPath) -> bool:
@@ -185,12 +185,12 @@ def _deep(files: TreeFiles, path: PurePosixPath) -> bool:
 
 
 def _places(files: TreeFiles) -> Finding:
-    found = (
+    places = (
         f"{path}: {match[0][:60]!r}"
         for path, text in _texts(files)
         if not _deep(files, path) and (match := PLACE.search(text))
     )
-    return listed(found, "none")
+    return listed(places, "none")
 
 
 def _source(files: TreeFiles) -> Finding:
@@ -201,9 +201,9 @@ def _source(files: TreeFiles) -> Finding:
 
 def _scenarios(files: TreeFiles) -> Finding:
     folder = files.tree / files.layout.scenarios
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    problems = [f"{name}: missing" for name in files.scenarios if name not in found]
-    problems += [f"{name}: not asked for" for name in sorted(found - set(files.scenarios))]
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    problems = [f"{name}: missing" for name in files.scenarios if name not in present]
+    problems += [f"{name}: not asked for" for name in sorted(present - set(files.scenarios))]
     return listed(problems, ", ".join(files.scenarios))
 
 

@@ -52,20 +52,20 @@ def read_truncated(path: Path) -> list[Shown]:
 def _records(path: Path, text: bytes) -> Iterator[Shown]:
     place = 0
     while place < len(text):
-        found = RECORD.match(text, place)
-        if found is None:
+        match = RECORD.match(text, place)
+        if match is None:
             rest = text[place:]
             if len(rest) < 64 and rest.startswith(b'{ "seq_id"'[: len(rest)]):
                 return  # a record of which the cut has left less than its data
-            raise ValueError(f"{path.name}: {rest[:40]!r} is no record of LoadGen's")
-        digits = found[3]
+            raise ValueError(f"{path.name}: {rest[:40]!r} is not a LoadGen record")
+        digits = match[3]
         yield Shown(
-            int(found[1]), int(found[2]), bytes.fromhex(digits[: len(digits) // 2 * 2].decode())
+            int(match[1]), int(match[2]), bytes.fromhex(digits[: len(digits) // 2 * 2].decode())
         )
-        place = found.end()
-        if not found[4]:
+        place = match.end()
+        if not match[4]:
             if place < len(text):
-                raise ValueError(f"{path.name}: {text[place : place + 20]!r} are no hex digits")
+                raise ValueError(f"{path.name}: {text[place : place + 20]!r} are not hex digits")
             return
         between = text[place : place + 4].split(b"\n")[0] + b"\n"
         if place < len(text) and not BETWEEN.match(between):
