@@ -151,6 +151,15 @@ def test_an_edited_tree_is_not_packed(variants, tmp_path):
         pack([variant], tmp_path / "all.tar.gz")
 
 
+def test_a_rehearsal_is_not_packed(variants, tmp_path):
+    variant = shutil.copytree(variants[0], tmp_path / "rehearsal")
+    built = read_json(variant / "submission_files.json")
+    built["request"]["settings"]["stand_in"] = {"side": 16, "images_per_second": 1.0}
+    write_json(variant / "submission_files.json", built)
+    with pytest.raises(ValueError, match="a rehearsal without a model"):
+        pack([variant], tmp_path / "all.tar.gz")
+
+
 def test_one_system_twice_needs_equal_files(variants, tmp_path):
     twin = finished(tmp_path, "twin", inferred=True)
     with pytest.raises(ValueError, match="give each system its own name"):

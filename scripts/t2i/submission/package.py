@@ -11,7 +11,7 @@ from pathlib import Path
 
 from t2i.base.check import FAIL, PASS, Check
 from t2i.base.files import files_of, publish, read_json, sha256_file
-from t2i.submission.discover import judge_tree, told
+from t2i.submission.discover import BUILT, judge_tree, told
 
 TREE, VERDICT = "submission", "submission.json"
 
@@ -20,8 +20,8 @@ def pack(variants: Sequence[Path], package: Path) -> list[str]:
     """Pack the submissions of variants' folders into a .tar.gz; return the names of its files.
 
     Every tree is checked again beside its run, and the merged one as a whole. The same trees give
-    the same bytes. Raises ValueError for a submission that has not passed or has changed, and for
-    two files of one name whose contents differ.
+    the same bytes. Raises ValueError for a submission that has not passed or has changed, for a
+    rehearsal, and for two files of one name whose contents differ.
     """
     with tempfile.TemporaryDirectory(dir=package.parent) as name:
         merged = Path(name)
@@ -55,6 +55,8 @@ def _require_passed(variant: Path) -> None:
     result = read_json(path)
     if result["verdict"] != PASS:
         raise ValueError(f"{path}: the verdict is {result['verdict']}: {result['summary']}")
+    if read_json(variant / BUILT)["request"]["settings"].get("stand_in"):
+        raise ValueError(f"{variant}: a rehearsal without a model; there is nothing to hand in")
     _require(judge_tree(variant / TREE, variant), str(variant / TREE))
 
 
