@@ -58,11 +58,12 @@ def test_a_lost_shard_is_made_again_and_no_other(workplace, harm):
 
 
 def on_disk(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of every file, Snakemake's own records of a run apart."""
+    """Size and time of every file, Snakemake's own logs and caches apart."""
+    own = (".snakemake/log/", ".snakemake/iocache/")
     return {
         str(path): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-        if path.is_file() and ".snakemake/log" not in str(path)
+        if path.is_file() and not any(name in str(path) for name in own)
     }
 
 
