@@ -19,16 +19,17 @@ LONGEST = (
     "test_reference",
 )
 CHECKOUT_VARIABLE = "T2I_INFERENCE_CHECKOUT"
-# What builds models, runs or trees; a test that uses one is not fast.
+# What builds models, runs, logs or trees, and files whose tests mostly take a second or more.
 SLOW_FIXTURES = {
-    "finished",
-    "workplace",
-    "patched",
-    "driven",
-    "micro_model",
-    "good",
-    "tree",
-    "place",
+    *("finished", "workplace", "patched", "driven", "place", "micro_model"),
+    *("good", "older", "tree", "runs", "loadgen", "inferred", "variants"),
+}
+SLOW_FILES = {
+    *("loadgen/test_faults.py", "loadgen/test_run.py", "loadgen/test_accuracy.py"),
+    *("loadgen/test_own_conf.py", "compliance/test_audits.py", "submission/test_package.py"),
+    *("metrics/test_features.py", "metrics/test_fid.py", "metrics/test_reference.py"),
+    *("micro/test_page.py", "micro/test_vae.py", "workflow/test_edits.py"),
+    *("workflow/test_mutations.py", "base/test_code_digest.py", "fetch/test_files.py"),
 }
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -82,7 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_slow(item: pytest.Item) -> bool:
     fixtures = set(getattr(item, "fixturenames", ()))
-    return bool(item.get_closest_marker("slow") or fixtures & SLOW_FIXTURES)
+    file = "/".join(item.path.parts[-2:])
+    return bool(item.get_closest_marker("slow") or fixtures & SLOW_FIXTURES or file in SLOW_FILES)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
