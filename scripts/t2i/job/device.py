@@ -16,6 +16,8 @@ from typing import Any
 
 from t2i.base.threads import limit_threads
 
+SCHEMA = 1  # of what this module writes into files; part of the code digest of rules that use it
+
 
 class DeviceError(RuntimeError):
     """The device that the configuration asks for cannot be used."""

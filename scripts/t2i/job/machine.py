@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+SCHEMA = 1  # of what this module writes into files; part of the code digest of rules that use it
+
 GPU_SECONDS = 60.0  # nvidia-smi needs some seconds per GPU where the driver is not kept loaded
 GPU_QUERY = {
     "name": "name",

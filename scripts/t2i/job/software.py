@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
+SCHEMA = 1  # of what this module writes into files; part of the code digest of rules that use it
+
 PACKAGES = (
     "torch",
     "torchvision",
