@@ -10,6 +10,8 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Snakemake's jobs find the environment's python first, as in an activated environment.
 ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+# A file's tests share what they build, so a file stays on one worker.
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help environment demo test test-fast lint clean distclean
@@ -62,12 +64,11 @@ demo: environment
 	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --quiet host rules reason
 	@$(VENV)/bin/python tools/print_summary.py results/demo
 
-# A file's tests share what they build, so a file stays on one worker.
 test: environment
-	@$(ACTIVE) $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(ACTIVE) $(PYTEST)
 
 test-fast: environment
-	@$(ACTIVE) $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --fast
+	@$(ACTIVE) $(PYTEST) --fast
 
 lint: environment
 	$(ACTIVE) $(VENV)/bin/snakemake --lint

@@ -18,8 +18,8 @@ from t2i import mlperf
 from t2i.base import code_digest, embedded
 from t2i.base.yaml import ConfigError, read_yaml
 from t2i.config import derive
-from t2i.engine.manifest import without_defaults
 from t2i.config.check import checked_config
+from t2i.engine.manifest import without_defaults
 from t2i.fetch import image_sets, needed
 from t2i.fetch.table import read_sources
 from t2i.generate import plan
@@ -50,8 +50,6 @@ SHOWN_IMAGES = mlperf.ROUNDS[CONFIG["round"]].image_ids
 OWN_TOKENIZERS = "|".join(map(re.escape, needed.own_tokenizers(SOURCES)))
 MODEL_PATTERN = r"[a-z0-9][a-z0-9._-]*"
 REFERENCE_PIXELS = derive.reference_pixels(CONFIG)
-
-
 KNOWN_SETS = image_sets.known_sets(DATASET, SOURCES)
 REFERENCE_SETS = {
     found.label: found.path

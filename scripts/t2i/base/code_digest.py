@@ -27,7 +27,6 @@ PRINTING = {"print", "debug", "info", "warning", "error", "exception", "critical
 WRAPPING = {"cache", "cached_property", "contextmanager", "dataclass", "lru_cache", "overload"}
 QUIET_PACKAGE = ("t2i", "job")
 SCHEMA = "SCHEMA"
-Names = dict[str, set[str]]  # a name in a module: the dotted names that it may refer to
 
 
 class _Quiet(ast.NodeTransformer):
@@ -70,36 +69,37 @@ class _Part(NamedTuple):
 
 
 class _Module:
-    """One parsed module: `definitions` by name, `always` what runs on import, `names` imported."""
+    """One parsed module: `definitions` by name, `always` and `imports` what runs on import, and the
+    `names` that imports bind."""
 
     def __init__(self, path: Path) -> None:
         source = path.read_text(encoding="utf-8")
         tree = _Quiet().visit(_without_docstrings(ast.parse(source, filename=str(path))))
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.always: list[ast.stmt] = []
+        self.imports: list[ast.stmt] = []
         for node in tree.body:
             bound = _bound_names(node)
             for name in bound:
                 self.definitions.setdefault(name, []).append(node)
-            if not bound and not isinstance(node, ast.Import | ast.ImportFrom | ast.Pass):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self.imports.append(node)
+            elif not bound and not isinstance(node, ast.Pass):
                 self.always.append(node)
-        self.names = _imported_names(tree)
-        self.on_import = {
-            name
-            for node in tree.body
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for name in _imported(node)
-        }
+        self.names: dict[str, set[str]] = {}
+        for bound_name, meaning, _ in _imports(tree):
+            self.names.setdefault(bound_name, set()).add(meaning)
         self._parts: dict[str | None, _Part] = {}
 
     def part(self, name: str | None) -> _Part:
         """A definition, or with None what runs on import; read once for all who reach it."""
         if name not in self._parts:
             nodes = self.always if name is None else self.definitions[name]
+            importing = [*nodes, *self.imports] if name is None else nodes
             self._parts[name] = _Part(
                 "\n".join(map(ast.unparse, nodes)),
                 [mention for node in nodes for mention in _mentioned(node)],
-                {dotted for node in nodes for dotted in _imported(node)},
+                {loaded for node in importing for _, _, loaded in _imports(node)},
             )
         return self._parts[name]
 
@@ -136,28 +136,18 @@ def _last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _imported_names(tree: ast.AST) -> Names:
-    """What imports below a node bind, those inside functions too."""
-    names: Names = {}
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
+    """Imports below a node, those inside functions too: the name that each binds, and the dotted
+    names of what that refers to and of what is loaded."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 bound = alias.asname or alias.name.split(".")[0]
-                names.setdefault(bound, set()).add(alias.name if alias.asname else bound)
+                yield bound, alias.name if alias.asname else bound, alias.name
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                names.setdefault(alias.asname or alias.name, set()).add(full)
-    return names
-
-
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """Dotted names of what imports below a node load: modules, or names of modules."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+                yield alias.asname or alias.name, full, full
 
 
 def _mentioned(node: ast.AST) -> Iterator[tuple[str, ...]]:
@@ -210,7 +200,7 @@ class _Reach:
             path, name = self.waiting.pop()
             module = _parsed(path)
             part = module.part(name)
-            for dotted in part.imported | (module.on_import if name is None else set()):
+            for dotted in part.imported:
                 self._import(dotted)
             for first, *rest in part.mentioned:
                 if first in module.definitions:
@@ -276,8 +266,7 @@ def imports(script: Path) -> set[str]:
     """Dotted names of everything that a script and what it reaches of the library imports."""
     names: set[str] = set()
     for path, name in _reached(script.resolve(), ()).reached:
-        module = _parsed(path)
-        names |= module.on_import | module.part(name).imported
+        names |= _parsed(path).part(name).imported
     return names
 
 

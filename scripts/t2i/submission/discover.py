@@ -14,10 +14,10 @@ from t2i.loadgen.conf import shortened
 from t2i.loadgen.logs import read_detail
 from t2i.mlperf import BENCHMARK, CLOSED_SIDE, DETAIL, ROUNDS
 from t2i.submission.checks.run import run_checks
+from t2i.submission.layout import BUILT
 from t2i.submission.verdict import Expected, check_tree, recorded
 
 DIVISIONS = ("closed", "open", "network")
-BUILT = "submission_files.json"  # of a variant's folder, beside its loadgen/
 
 
 def systems(tree: Path, captions: Sequence[str] | None) -> Iterator[Expected]:

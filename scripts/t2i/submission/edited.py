@@ -7,13 +7,12 @@ from pathlib import Path
 
 from t2i.base.files import file_table, files_of, read_json
 from t2i.job.lock import is_locked
-
-TREE = "submission"
+from t2i.submission.layout import BUILT, TREE
 
 
 def find_edit(variant: Path) -> str | None:
     """What was changed in the tree of a variant since it was built, None where nothing was."""
-    tree, table = variant / TREE, variant / "submission_files.json"
+    tree, table = variant / TREE, variant / BUILT
     if not (tree.is_dir() and table.is_file()):
         return None
     built, present = read_json(table)["files"], file_table(tree)

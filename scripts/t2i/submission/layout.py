@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from t2i.mlperf import ACCURACY_LOG, AUDITS, BENCHMARK, DETAIL, ROUNDS, SUMMARY
 
 RUN = PurePosixPath("performance", "run_1")
+# Of a variant's folder, beside its loadgen/: the tree, what it was built of, and its checks.
+TREE, BUILT, CHECKED = "submission", "submission_files.json", "submission.json"
 # What an audit's or the performance run's folder may hold beside its two logs.
 BESIDE_LOGS = (ACCURACY_LOG, "mlperf_log_trace.json", "results.json", ".gitkeep")
 NOT_DETERMINISTIC = ("baseline_accuracy.txt", "compliance_accuracy.txt")

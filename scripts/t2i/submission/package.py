@@ -11,9 +11,8 @@ from pathlib import Path
 
 from t2i.base.check import FAIL, PASS, Check
 from t2i.base.files import files_of, publish, read_json, sha256_file
-from t2i.submission.discover import BUILT, judge_tree, told
-
-TREE, VERDICT = "submission", "submission.json"
+from t2i.submission.discover import judge_tree, told
+from t2i.submission.layout import BUILT, CHECKED, TREE
 
 
 def pack(variants: Sequence[Path], package: Path) -> list[str]:
@@ -49,7 +48,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 def _require_passed(variant: Path) -> None:
-    path = variant / VERDICT
+    path = variant / CHECKED
     if not path.is_file():
         raise ValueError(f"{path}: missing; run the workflow to its end first")
     result = read_json(path)

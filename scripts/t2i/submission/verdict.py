@@ -146,15 +146,12 @@ def check_tree(tree: Path, expected: Expected, others: Sequence[Layout] = ()) ->
     )
     checks = _judge(TREE_RULES, "submission", expected, files)
     checks += _judge(SYSTEM_RULES, "submission", expected, tree, layout, expected.system_type)
+    runs = {name: list(_runs(tree, layout, name, expected)) for name in required}
     for scenario in required:
-        checks += _scenario(tree, layout, scenario, expected)
-    runs = [
-        run
-        for scenario in required
-        if _logged(tree, layout, scenario) == scenario
-        for run in _runs(tree, layout, scenario, expected)
-    ]
-    checks += _judge(RUN_RULES, "submission", expected, runs)
+        checks += _scenario(tree, layout, scenario, runs[scenario], expected)
+    # Those of an inferred scenario are another one's.
+    own = [run for name in required for run in runs[name] if run.scenario == name]
+    checks += _judge(RUN_RULES, "submission", expected, own)
     return [explained(check) for check in checks]
 
 
@@ -184,10 +181,12 @@ def _judge(rules: Sequence[Rule], prefix: str, expected: Expected, *arguments: A
     return judge(rules, prefix, arguments, closed=closed, shortened=expected.shortened)
 
 
-def _scenario(tree: Path, layout: Layout, scenario: str, expected: Expected) -> list[Check]:
+def _scenario(
+    tree: Path, layout: Layout, scenario: str, runs: Sequence[RunLogs], expected: Expected
+) -> list[Check]:
     prefix = f"submission.{scenario}"
     results = tree / layout.results(scenario)
-    performance, accuracy, *audits = _runs(tree, layout, scenario, expected)
+    performance, accuracy, *audits = runs
     logged = performance.scenario
     digest = (expected.logs or {}).get(logged)
     windows = expected.windows or {"clip": CLIP_WINDOW, "fid": FID_WINDOW}
@@ -227,10 +226,7 @@ def _scenario(tree: Path, layout: Layout, scenario: str, expected: Expected) -> 
         checks += _judge(IMAGE_RULES, f"{prefix}.accuracy", expected, shown)
     else:
         checks += [
-            Check(
-                f"{prefix}.accuracy.{rule.what}", rule.text, NONE_SHOWN, NOT_APPLICABLE, rule.source
-            )
-            for rule in IMAGE_RULES
+            rule.skipped(f"{prefix}.accuracy.{rule.what}", NONE_SHOWN) for rule in IMAGE_RULES
         ]
     if not audits:
         why = "audits are asked for in the closed division only"

@@ -111,7 +111,7 @@ def log_checks(run: RunLogs, prefix: str, shortened: Sequence[str], count: int) 
     if run.scenario not in SCENARIOS or checks[0].verdict == FAIL:
         why = "cannot be judged: the logs cannot be read"
         judged = [
-            Check(f"{prefix}.{rule.what}", rule.text, why, FAIL, rule.source)
+            rule.check(f"{prefix}.{rule.what}", Finding(why, False))
             for rule in rules(run.scenario, run.mode)
         ]
         return [*checks, *judged]
