@@ -7,13 +7,16 @@ guessed. Nothing here names the host, its users, addresses or serial numbers.
 from __future__ import annotations
 
 import csv
+import json
 import os
+import platform
 import re
-import shlex
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 SCHEMA = 1  # of what this module writes into files; part of the code digest of rules that use it
 
@@ -29,15 +32,11 @@ GPU_QUERY = {
 GPU_TEXT = ("name", "driver")
 CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime-cu12")
 ETHERNET, INFINIBAND = 1, 32  # ARPHRD_* of Linux's if_arp.h
+CACHE = re.compile(r"L\d[di]?")
 PCI_FUNCTION = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
-def machine_facts(
-    folder: Path = Path(),
-    proc: Path = Path("/proc"),
-    sys: Path = Path("/sys"),
-    etc: Path = Path("/etc"),
-) -> dict[str, Any]:
+def machine_facts(folder: Path = Path(), sys: Path = Path("/sys")) -> dict[str, Any]:
     """Facts of this machine; `folder` is where results are written, for the disk below it.
 
     Keys, each absent where unknown: processor {model, sockets, cores_per_socket, threads,
@@ -47,13 +46,11 @@ def machine_facts(
     """
     gpus = gpu_facts()
     facts = {
-        "processor": processor_facts(proc, sys),
-        "numa_nodes": len(list(sys.glob("devices/system/node/node[0-9]*"))) or None,
-        "virtual": _is_virtual(proc),
-        "memory_bytes": _memory_bytes(proc),
-        "storage": storage_facts(folder, proc, sys),
+        **processor_facts(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "storage": storage_facts(folder),
         "network": network_facts(sys),
-        "operating_system": operating_system(proc, etc),
+        "operating_system": operating_system(),
         "cuda": _cuda_runtime(),
         "gpus": gpus,
         "gpu_links": gpu_links() if len(gpus) > 1 else None,
@@ -65,131 +62,95 @@ def _known(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value not in (None, "", [], {})}
 
 
-def _read(path: Path) -> str | None:
-    """A small file's text, None where it is missing, forbidden or refuses to be read."""
+def _output(*command: str, seconds: float = 10.0) -> str:
+    """What a command prints; empty if it is missing, fails or hangs."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return None
+        answer = subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            env=os.environ | {"LC_ALL": "C"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout
 
 
-def _read_number(path: Path) -> int | None:
-    text = _read(path)
-    return int(text) if text and re.fullmatch(r"-?\d+", text) else None
+def processor_facts() -> dict[str, Any]:
+    """`processor`, `numa_nodes` and `virtual` of `machine_facts`, as lscpu reports them.
 
+    A cache is written `L2 1 MiB (8 instances)`. Arm firmware often hides sockets: lscpu prints "-".
+    """
+    fields: dict[str, str] = {}
+    pending = json.loads(_output("lscpu", "-J") or '{"lscpu": []}')["lscpu"]
+    while pending:  # newer versions nest fields
+        entry = pending.pop(0)
+        fields.setdefault(entry["field"].rstrip(":"), entry["data"] or "")
+        pending += entry.get("children", [])
+    if not fields:
+        return {}
 
-def _cpuinfo(proc: Path) -> list[dict[str, str]]:
-    """The blocks of /proc/cpuinfo, one for each hardware thread (and others on some systems)."""
-    blocks = (_read(proc / "cpuinfo") or "").split("\n\n")
-    lines = [[line.partition(":") for line in block.splitlines()] for block in blocks]
-    return [{key.strip(): value.strip() for key, _, value in block} for block in lines]
+    def number(field: str) -> int | None:
+        text = fields.get(field, "").partition(".")[0]
+        return int(text) if text.isdigit() else None
 
-
-def _is_virtual(proc: Path) -> bool | None:
-    """Whether the processor's flags tell of a hypervisor; None where there are no flags (Arm)."""
-    flags = [block["flags"].split() for block in _cpuinfo(proc) if "flags" in block]
-    return "hypervisor" in flags[0] if flags else None
-
-
-def processor_facts(proc: Path, sys: Path) -> dict[str, Any]:
-    """Model, sockets, cores of a socket, hardware threads, highest frequency, caches."""
-    cpus = sorted(sys.glob("devices/system/cpu/cpu[0-9]*"))
-    blocks = [block for block in _cpuinfo(proc) if "processor" in block]
-    cores = _cores(cpus, blocks)
-    sockets = len({package for package, _ in cores})
-    frequencies = [_read_number(cpu / "cpufreq/cpuinfo_max_freq") or 0 for cpu in cpus]
+    caches = [(name.removesuffix(" cache"), size) for name, size in fields.items()]
     return _known(
         {
-            "model": _model(blocks[0]) if blocks else None,
-            "sockets": sockets or None,
-            "cores_per_socket": len(cores) // sockets if sockets else None,
-            "threads": len(blocks) or None,
-            "frequency_mhz": max(frequencies, default=0) // 1000 or None,
-            "caches": _caches(cpus),
+            "processor": _known(
+                {
+                    "model": fields.get("Model name"),
+                    "sockets": number("Socket(s)"),
+                    "cores_per_socket": number("Core(s) per socket"),
+                    "threads": number("CPU(s)"),
+                    "frequency_mhz": number("CPU max MHz"),
+                    "caches": [f"{name} {size}" for name, size in caches if CACHE.fullmatch(name)],
+                }
+            ),
+            "numa_nodes": number("NUMA node(s)"),
+            # Without the flags of x86, nothing found does not mean that there is nothing.
+            "virtual": "Hypervisor vendor" in fields
+            or (False if fields.get("Architecture") == "x86_64" else None),
         }
     )
 
 
-def _model(block: dict[str, str]) -> str | None:
-    """The processor's name; Arm gives numbers in its place."""
-    if name := block.get("model name"):
-        return name
-    if {"CPU implementer", "CPU part"} <= block.keys():
-        return f"Arm processor {block['CPU implementer']} {block['CPU part']}"
-    return None
-
-
-def _cores(cpus: list[Path], blocks: list[dict[str, str]]) -> set[tuple[str, str]]:
-    """Each core as (package, threads or number); empty if packages are unknown."""
-    topology = [
-        (_read(cpu / "topology/physical_package_id"), _read(cpu / "topology/core_cpus_list"))
-        for cpu in cpus  # one that is switched off has no topology
-    ]
-    cores = {(package, threads) for package, threads in topology if package and threads}
-    if any(package.startswith("-") for package, _ in cores):  # firmware that does not tell
-        return set()
-    told = [(block.get("physical id"), block.get("core id")) for block in blocks]
-    return cores or {(package, core) for package, core in told if package and core}
-
-
-def _caches(cpus: list[Path]) -> list[str]:
-    """Caches as `L2 1024K x 8`: size of one and how many there are."""
-    shared_by: dict[str, set[str]] = {}
-    for cache in (path for cpu in cpus for path in sorted(cpu.glob("cache/index[0-9]*"))):
-        parts = [_read(cache / name) for name in ("level", "type", "size", "shared_cpu_list")]
-        level, kind, size, shared = parts
-        if level and kind and size and shared:
-            letter = {"Data": "d", "Instruction": "i"}.get(kind, "")
-            shared_by.setdefault(f"L{level}{letter} {size}", set()).add(shared)
-    return [f"{name} x {len(shared)}" for name, shared in sorted(shared_by.items())]
-
-
-def _memory_bytes(proc: Path) -> int | None:
-    match = re.search(r"^MemTotal:\s+(\d+) kB", _read(proc / "meminfo") or "", re.MULTILINE)
-    return int(match[1]) * 1024 if match else None
-
-
-def storage_facts(folder: Path, proc: Path, sys: Path) -> dict[str, Any]:
+def storage_facts(folder: Path) -> dict[str, Any]:
     """Size in bytes and type of the disk or file system that holds `folder`."""
     try:
-        space, number = os.statvfs(folder), folder.stat().st_dev
+        total = psutil.disk_usage(str(folder)).total
     except OSError:
         return {}
-    device = f"{os.major(number)}:{os.minor(number)}"
-    return _known(
-        {"bytes": space.f_blocks * space.f_frsize, "type": _storage_type(device, proc, sys)}
-    )
+    return _known({"bytes": total, "type": _storage_type(folder)})
 
 
-def _storage_type(device: str, proc: Path, sys: Path) -> str | None:
-    filesystem, source = _mount(device, proc)
-    block = sys / "dev/block" / device
-    if not block.exists() and source.startswith("/dev/"):  # btrfs numbers its devices itself
-        block = sys / "class/block" / Path(source).name
-    if block.exists():
-        return _disk_type(block.resolve())
-    return f"{filesystem} file system" if filesystem else None
-
-
-def _mount(device: str, proc: Path) -> tuple[str, str]:
-    """Type and source of the file system with a device number; empty where it is not mounted."""
-    for line in (_read(proc / "self/mountinfo") or "").splitlines():
-        fields, _, rest = line.partition(" - ")
-        if fields.split()[2:3] == [device] and len(rest.split()) >= 2:
-            filesystem, source = rest.split()[:2]
-            return filesystem, source
-    return "", ""
-
-
-def _disk_type(block: Path) -> str | None:
-    while below := sorted((block / "slaves").glob("*")):  # encryption, RAID, logical volumes
-        block = below[0].resolve()
-    disk = block.parent if (block / "partition").exists() else block
-    if disk.name.startswith("nvme"):
+def _storage_type(folder: Path) -> str | None:
+    mount = _output("findmnt", "-J", "-v", "-o", "SOURCE,FSTYPE", "-T", str(folder))
+    if not mount:
+        return None
+    filesystem = json.loads(mount)["filesystems"][0]
+    # From the volume down to the disk: encryption, RAID and logical volumes lie between.
+    chain = _output("lsblk", "-J", "-s", "-o", "NAME,ROTA", filesystem["source"])
+    if not chain:
+        return f"{filesystem['fstype']} file system"
+    disk = json.loads(chain)["blockdevices"][0]
+    while "children" in disk:
+        disk = disk["children"][0]
+    if disk["name"].startswith("nvme"):
         return "NVMe SSD"
-    if re.match(r"(x?vd|zram|loop)", disk.name):  # the disk below is unknown
+    if re.match(r"(x?vd|zram|loop)", disk["name"]):  # the disk below is unknown
         return "virtual disk"
-    return {0: "SSD", 1: "HDD"}.get(_read_number(disk / "queue/rotational") or 0)
+    return "HDD" if disk["rota"] else "SSD"
+
+
+def _number(path: Path) -> int:
+    """The number in a small file; 0 where it is missing or refuses to be read."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def network_facts(sys: Path) -> dict[str, Any]:
@@ -206,22 +167,19 @@ def network_facts(sys: Path) -> dict[str, Any]:
             device = device.parent
         function = PCI_FUNCTION.fullmatch(device.name)
         cards.add(device.name.rpartition(".")[0] if function else str(device))
-        number = _read_number(port / "type")
-        kind = {ETHERNET: "Ethernet", INFINIBAND: "InfiniBand"}.get(number or 0, "other")
-        speed = _read_number(port / "speed") or 0  # -1 where nothing is plugged in
+        kind = {ETHERNET: "Ethernet", INFINIBAND: "InfiniBand"}.get(_number(port / "type"), "other")
+        speed = _number(port / "speed")  # -1 where nothing is plugged in
         kinds.add(f"{kind} {speed / 1000:g} Gb/s" if speed > 0 else kind)
     return {"cards": len(cards), "kinds": sorted(kinds)} if (sys / "class/net").is_dir() else {}
 
 
-def operating_system(proc: Path, etc: Path) -> str | None:
-    """Name of the distribution and release of the kernel."""
-    release = re.search(r"^PRETTY_NAME=(.*)$", _read(etc / "os-release") or "", re.MULTILINE)
-    kernel = _read(proc / "sys/kernel/osrelease")
-    parts = [
-        " ".join(shlex.split(release[1])) if release else None,
-        f"Linux {kernel}" if kernel else None,
-    ]
-    return ", ".join(part for part in parts if part) or None
+def operating_system() -> str:
+    """Name of the distribution, where it has one, and release of the kernel."""
+    kernel = f"Linux {platform.release()}"
+    try:
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {kernel}"
+    except OSError:
+        return kernel
 
 
 def _cuda_runtime() -> str | None:
@@ -233,21 +191,15 @@ def _cuda_runtime() -> str | None:
     return None
 
 
-def _ask_driver(*words: str) -> str:
-    """What nvidia-smi answers, empty where there is none or it fails."""
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", *words], check=True, capture_output=True, text=True, timeout=GPU_SECONDS
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return answer.stdout
-
-
 def gpu_facts() -> list[dict[str, Any]]:
     """Each NVIDIA GPU of the host; memory in MiB, clock (highest of the multiprocessors) in MHz."""
     query = ",".join(GPU_QUERY.values())
-    answer = _ask_driver(f"--query-gpu={query}", "--format=csv,noheader,nounits")
+    answer = _output(
+        "nvidia-smi",
+        f"--query-gpu={query}",
+        "--format=csv,noheader,nounits",
+        seconds=GPU_SECONDS,
+    )
     gpus = []
     for row in csv.reader(answer.splitlines(), skipinitialspace=True):
         if len(row) != len(GPU_QUERY):
@@ -264,7 +216,7 @@ def gpu_facts() -> list[dict[str, Any]]:
 
 def gpu_links() -> list[str]:
     """How the GPUs are joined, by nvidia-smi's abbreviations (NV18, PIX, SYS...), each once."""
-    answer = re.sub(r"\x1b\[[0-9;]*m", "", _ask_driver("topo", "-m"))
+    answer = re.sub(r"\x1b\[[0-9;]*m", "", _output("nvidia-smi", "topo", "-m", seconds=GPU_SECONDS))
     lines = [line.split() for line in answer.splitlines()]
     rows = [line for line in lines if "X" in line and re.fullmatch(r"GPU\d+", line[0])]
     table = [line[1 : 1 + len(rows)] for line in rows]  # cards of other kinds come after the GPUs
