@@ -34,7 +34,7 @@ ifneq ($(shell $(VENV)/bin/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null)
 .PHONY: $(STAMP)
 endif
 
-# A complete environment is brought up to changed lock files; anything else is made anew. The
+# A complete environment is brought up to changed lock files; anything else is rebuilt. The
 # stamp is gone while packages are being installed, so an interrupted make starts over.
 $(STAMP): requirements-torch.lock requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -4,7 +4,7 @@ ours    t2i.loadgen.accuracy_log: records to pixels, with the file's and every i
 theirs  accuracy_coco.py --low_memory: ijson's items, bytes.fromhex, numpy; no digest
 digest  t2i.base.files.sha256_file: the file is only hashed
 
-Each measurement is a process of its own. The log has 1024 x 1024 images of random bytes as LoadGen
+Each measurement is its own process. The log has 1024 x 1024 images of random bytes as LoadGen
 6.0.17 writes them; it lies in a temporary folder, which needs room for it. ijson must be
 installed, or its folder be named in PYTHONPATH. With a checkout of mlcommons/inference in
 T2I_INFERENCE_CHECKOUT its own function runs, with scoring and the networks left out.

@@ -4,7 +4,7 @@ big    one file: t2i.fetch.files.fetch, beside `curl --output` and then `sha256s
 small  many files from a server that waits before each answer: t2i.fetch.transfer.transfer in
        threads, each file verified, beside `curl --parallel`, which verifies nothing
 
-Each measurement is a process of its own, ours and theirs in turn; medians count. The server is a
+Each measurement is its own process, ours and theirs in turn; medians count. The server is a
 third process, so at least two cores should be idle, and the folder needs room for two files.
 """
 

@@ -244,7 +244,7 @@ def measure(engine: Path, name: str, device: str, cold: bool) -> dict[str, Any]:
 
 
 def child(engine: Path, name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """One measurement in a process of its own."""
+    """One measurement in its own process."""
     command = [sys.executable, __file__, "--measure", str(engine), name, "--device", options.device]
     command += ["--cold"] if options.cold else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)

@@ -87,7 +87,7 @@ def bare(options: argparse.Namespace) -> list[float]:
 
 
 def bare_seconds(options: argparse.Namespace, batch_size: int) -> list[float]:
-    """The same, in a process of its own."""
+    """The same, in its own process."""
     command = [sys.executable, __file__, "--bare", str(batch_size), "--time", str(options.time)]
     for name in ("engine", "tokens", "latents", "count"):
         command += [f"--{name}", str(getattr(options, name))]

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from t2i.base.check import FAIL
 from t2i.prompts.captions import read_captions
-from t2i.submission.discover import judge_tree, run_of, told
+from t2i.submission.discover import judge_tree, run_of, summary
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"cannot be checked: {error}", file=sys.stderr)
         return 2
-    print(told(checks, run is not None))
+    print(summary(checks, run is not None))
     return int(any(check.verdict == FAIL for check in checks))
 
 

@@ -18,7 +18,7 @@ SUBMITTED_SYSTEM = "submission/{division}/{submitter}/systems/{system}.json".for
     division=CONFIG["division"],
     **(CONFIG["submission"] or {"submitter": "none", "system": "none"}),
 )
-# Tables are no Python, so they count as inputs.
+# Tables are not Python, so they count as inputs.
 OFFICIAL_MESSAGES, MENDING = (
     os.path.relpath(Path(workflow.basedir, "scripts/t2i", table))
     for table in ("compliance/messages.yaml", "submission/checks/mending.yaml")
@@ -90,7 +90,7 @@ def of_timed_scenarios(pattern):
 
 
 def facts_of_machine():
-    """Files that tell of software and device: of all shards, or of LoadGen's tests without them."""
+    """Files that record software and device: of all shards, or of LoadGen's tests without them."""
     if CONFIG["sharded"]:
         return of_all_shards("shards/{shard}.json")
     return of_driven_scenarios("performance/run.json")

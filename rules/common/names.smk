@@ -49,7 +49,7 @@ def of_all_shards(pattern):
 
 
 def of_drawn(files):
-    """The files, or none where nobody knows what a data set's pictures show but its captions."""
+    """The files, or none where nobody knows what the data set's pictures show except its captions."""
     return files if DATASET == embedded.DATASET else []
 
 

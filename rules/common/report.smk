@@ -8,6 +8,6 @@ import os
 
 
 def report_templates():
-    """Templates of the report, which are no Python and so count as inputs."""
+    """Templates of the report, which are not Python and so count as inputs."""
     folder = Path(workflow.basedir, "scripts/t2i/report/templates")
     return sorted(os.path.relpath(path) for path in folder.iterdir())

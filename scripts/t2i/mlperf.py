@@ -148,7 +148,7 @@ def required_scenarios(round_name: str, division: str, system_type: str) -> tupl
     if system_type == "datacenter":
         if not ROUNDS[round_name].datacenter and division == "closed":
             raise ValueError(
-                f"{BENCHMARK} is no datacenter benchmark of round {round_name}: the submission "
+                f"{BENCHMARK} is not a datacenter benchmark of round {round_name}: the submission "
                 "checker has no entry for it and stops with an error; set system_type: edge, "
                 "round: v5.1, or division: open"
             )

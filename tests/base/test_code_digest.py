@@ -276,7 +276,7 @@ def test_fetching_depends_on_nothing_that_computes():
 
 @pytest.mark.parametrize("script", ["convert_clip", "convert_inception"])
 def test_conversion_depends_on_no_configuration(script):
-    """Converted weights are made anew at the cost of all features."""
+    """Converted weights are rebuilt at the cost of all features."""
     assert packages(script) <= {"base", "metrics"}
 
 

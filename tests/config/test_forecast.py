@@ -62,7 +62,7 @@ def test_shipped_weights_are_cast_to_what_no_file_holds():
     assert sizes["bf16"] - forecast.TOKENIZERS == sum(SOURCES[name].size for name in names)
 
 
-# One LoadGen test with images of SIDE pixels that take no time, in a process of its own.
+# One LoadGen test with images of SIDE pixels that take no time, in its own process.
 LOADGEN_RUN = """
 import sys, numpy as np, mlperf_loadgen as lg
 folder, scenario, mode, side, count, config = sys.argv[1:7]

@@ -138,7 +138,7 @@ REFUSED = {
     "redirect_to:itself": (10, "redirects more than 10 times"),
     "redirect_to:ftp": (1, "redirects to ftp://127.0.0.1/x, not to http or https; refused"),
     "redirect_to:file": (1, "redirects to file:///etc/hostname, not to http or https; refused"),
-    "redirect_to:bad_port": (1, "is no address"),
+    "redirect_to:bad_port": (1, "is not an address"),
     "redirect_to:bad_host": (1, "redirects to an invalid address"),
     "huge_header": (3, BROKE),
     "many_headers": (3, BROKE),

@@ -31,7 +31,7 @@ print("after, on stderr", file=sys.stderr)
 
 
 def run_job(log, fault="pass"):
-    """Run a job in a process of its own; returns the finished process and its log's text."""
+    """Run a job in its own process; returns the finished process and its log's text."""
     job = subprocess.run(
         [sys.executable, "-c", JOB.format(fault=fault), str(log)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Scores of an accuracy log: the same as the shards', whatever the order of its images."""
+"""Scores of an accuracy log: the same as the shards', regardless of the order of its images."""
 
 import t2i.job.torch_shim  # noqa: F401
 

@@ -53,7 +53,7 @@ def early(pipeline):
 
 
 class Job:
-    """A LoadGen test in a process of its own, as a rule runs it."""
+    """A LoadGen test in its own process, as a rule runs it."""
 
     def __init__(self, request: TestRequest, folder: Path, before: Sequence[str] = ()) -> None:
         """`before` are words before the command."""

@@ -1,4 +1,4 @@
-"""When scores may be set beside MLPerf's: every part of the recipe and of the scoring counts."""
+"""When scores may be compared with MLPerf's: every part of the recipe and of the scoring counts."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Reference statistics from sets of images: pytorch-fid's, whatever the cut and the archive."""
+"""Reference statistics from sets of images: pytorch-fid's for any cut and archive."""
 
 import t2i.job.torch_shim  # noqa: F401
 

@@ -96,7 +96,7 @@ def run(good, tmp_path) -> Path:
     ],
 )
 def test_a_run_that_was_edited_with_its_tree(run, path, check):
-    """The tree is built anew of an edited run, so that both agree."""
+    """The tree is built again of an edited run, so that both agree."""
     edited = run / "loadgen" / path
     edited.write_text(edited.read_text().replace("1", "2", 1) + "\n")
     request = recorded_request(read_json(run / "submission_files.json")["request"])

@@ -35,7 +35,7 @@ def request(scenario: str, mode: str, **changes: Any) -> dict[str, Any]:
 
 
 def start(folder: Path, asked: dict[str, Any]) -> subprocess.Popen:
-    """Start one run of LoadGen, in a process of its own, with its logs in `folder`."""
+    """Start one run of LoadGen, in its own process, with its logs in `folder`."""
     folder.mkdir(parents=True)
     command = [sys.executable, __file__, str(folder), json.dumps(asked)]
     path = str(Path(conf.__file__).parents[2])

@@ -100,7 +100,7 @@ class Workplace:
         return metrics["fid"], metrics["clip"], metrics["digest"]
 
     def images(self, variant: str) -> dict[int, str]:
-        """Digest of each image of a variant by sample index, whatever the shards."""
+        """Digest of each image of a variant by sample index, regardless of the shards."""
         manifests = (self.folder / f"results/tiny/{variant}/shards").glob("*.json")
         samples = [
             sample for path in manifests for sample in json.loads(path.read_text())["samples"]

@@ -19,7 +19,7 @@ OTHERWISE = ("sh", "-c", 'umask 077; unset HOME; exec "$@"', "sh")
 
 
 def features(folder: Path) -> dict[str, np.ndarray]:
-    """All features of a variant in index order, whatever the shards."""
+    """All features of a variant in index order, regardless of the shards."""
     parts = [np.load(path) for path in sorted((folder / "features").glob("*.npz"))]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0].files}
 

@@ -2,7 +2,7 @@
 
 The comparisons and tolerances are those by which the unchanged library passes. Most mutations are
 one exchanged piece of a library function's source, so they break when that line is rewritten;
-then the piece has to be named anew.
+then the piece has to be named again.
 """
 
 import t2i.job.torch_shim  # noqa: F401

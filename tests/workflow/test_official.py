@@ -85,7 +85,7 @@ def test_offline_lists_exactly_what_is_missing(mirror, tmp_path):
         (less / name).unlink()
     overlay = {"mirror": str(less), "sources": str(less / "sources.yaml"), "offline": True}
     answer = place.snakemake(overlay=overlay, succeeds=False)
-    assert "2 of the inputs cannot be had" in answer
+    assert "2 of the inputs cannot be fetched" in answer
     listed = {name for name in INPUTS if f"  {name} (" in answer}
     assert listed == missing
     assert {name for name in INPUTS if f"mirror/{name} http" in answer} == missing

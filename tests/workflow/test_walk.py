@@ -188,7 +188,7 @@ def test_the_rule_graph_names_every_rule_of_the_run(finished):
     assert [name for name in walked if f'"{name}"' not in graph] == []
     picture = (PROJECT / "docs" / "rulegraph.svg").read_text(encoding="utf-8")
     drawn = set(re.findall(r">(\w+)</text>", picture))
-    assert drawn == {*walked, *OF_DEMO, "all"}  # draw it anew when rules come or go
+    assert drawn == {*walked, *OF_DEMO, "all"}  # draw it again when rules come or go
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ change and no others. Comments, docstrings, layout and the text of messages (str
 its SCHEMA numbers do: raise one where the form of what that module writes into a file changes.
 
 Reached are: the whole script; every name that a reached definition mentions; every statement of a
-module that is no definition (it runs when the module is imported); and a whole module where it is
+module that is not a definition (it runs on import); and a whole module where it is
 used as a value. Not covered are modules outside the script's folder (pinned packages), files that
-are no Python (templates), and imports by name at run time, for which `also` names further modules.
+are not Python (templates), and imports by name at run time, for which `also` names further modules.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class _Reach:
             self.add(path, name)
 
     def follow(self) -> None:
-        """Go on until nothing new is reached."""
+        """Follow references until nothing new is reached."""
         while self.waiting:
             path, name = self.waiting.pop()
             module = _parsed(path)

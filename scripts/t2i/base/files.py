@@ -134,7 +134,7 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
 
 def files_of(folder: Path) -> list[PurePosixPath]:
-    """All below a folder that is no folder, relative to it, in order."""
+    """Everything but folders below a folder, relative to it, in order."""
     paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(PurePosixPath(path.relative_to(folder).as_posix()) for path in paths)
 

@@ -42,7 +42,7 @@ def decode_png(data: bytes) -> np.ndarray:
     """Pixels (height, width, 3) uint8 of an RGB PNG.
 
     Raises ValueError for another mode, or more than `MAX_PIXELS` pixels, and what Pillow raises
-    (OSError, SyntaxError, ValueError) for anything that is no whole PNG.
+    (OSError, SyntaxError, ValueError) for anything that is not a complete PNG.
     """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:

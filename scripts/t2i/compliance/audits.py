@@ -111,7 +111,7 @@ def _details(runs: Path, test: str) -> tuple[Detail, Detail]:
 def _run_checks(
     prefix: str, scenario: str, test: str, reference: Detail, tested: Detail, shortened: bool
 ) -> list[Check]:
-    """What has to hold for the two runs, whatever they measured."""
+    """What has to hold for the two runs, regardless of what they measured."""
     wanted = (scenario, "PerformanceOnly")
     modes = {
         run: (log.get("effective_scenario"), log.get("effective_test_mode"))

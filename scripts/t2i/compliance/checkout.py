@@ -50,7 +50,7 @@ class CheckoutError(RuntimeError):
 class Checkout:
     """A folder with the official scripts.
 
-    `commit` is None where the folder is no git working tree of its own, and `modified` (whether
+    `commit` is None where the folder is not its own git working tree, and `modified` (whether
     tracked files differ from the commit) then as well.
     """
 

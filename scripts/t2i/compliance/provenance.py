@@ -15,7 +15,7 @@ from t2i.fetch.table import Source
 def git_state(folder: Path) -> dict[str, Any]:
     """Commit of a working copy and whether it has changes; None for each where there is no git.
 
-    A folder that merely lies inside somebody's working copy has no commit of its own.
+    A folder that merely lies inside somebody's working copy has no commit.
     """
 
     def git(*words: str) -> str | None:

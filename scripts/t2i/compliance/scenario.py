@@ -212,7 +212,7 @@ def _common_check(scenario: str, records: Mapping[str, Mapping[str, Any]]) -> Ch
 
 
 def _short(scenario: str, records: Mapping[str, Mapping[str, Any]], division: str) -> list[str]:
-    """Why the scenario's tests are no official ones; empty where they are."""
+    """Why the scenario's tests are not official; empty where they are."""
     settings = [record["settings"] for record in records.values()]
     reasons = shortened(min(s["time"] for s in settings), min(s["count"] for s in settings))
     if any(record["stand_in"] for record in records.values()):

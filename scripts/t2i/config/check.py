@@ -102,7 +102,7 @@ def with_defaults(config: Any, schema: dict[str, Any]) -> Any:
 
 
 def _without_nulls(config: Any) -> Any:
-    """A copy without the keys whose value is null, and without keys that are no text."""
+    """A copy without the keys whose value is null, and without keys that are not text."""
     if not isinstance(config, dict):
         return config
     return {
@@ -113,7 +113,7 @@ def _without_nulls(config: Any) -> Any:
 
 
 def _with_words(config: Any, schema: dict[str, Any]) -> Any:
-    """A copy in which true, false and null are no text, as which --config hands them over."""
+    """A copy in which true, false and null are not text, as which --config hands them over."""
     if not isinstance(config, dict):
         return config
     words = {"boolean": {"true": True, "false": False, "null": None}, "string": {}}

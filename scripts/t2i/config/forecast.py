@@ -51,7 +51,7 @@ AUDITED_IMAGES = 180
 TRUNCATED_LOG = 8200
 IMAGE_DIGEST = 80  # of a sample in accuracy.json
 EVERY_JOB = 100_000  # log, benchmark, Snakemake's own record, small results
-# What rules write beyond that, whatever the samples.
+# What rules write beyond that, regardless of the samples.
 RULES = {
     "convert_inception": ("scoring networks", 96_000_000),
     "convert_clip": ("scoring networks", 606_000_000),
@@ -264,7 +264,7 @@ def check_weights(jobs: Iterable[Job], run: Path) -> None:
     """Raise WeightsRemovedError if jobs need an engine whose weights were removed.
 
     Snakemake does not miss them: it looks for `engine.json` alone. They are built by themselves,
-    because Snakemake makes all shards of an engine anew that it builds in the same run.
+    because Snakemake makes all shards of an engine again that it builds in the same run.
     """
     rules: dict[str, set[str]] = {"build_engine": set(), "generate_shard": set()}
     for job in jobs:

@@ -61,7 +61,7 @@ class StandInPainter:
     pictures: int | None = None  # after which they begin again
 
     def paint(self, indices: Sequence[int], batch_size: int) -> Images:
-        """Pictures of the samples `indices`, whatever the batch's size."""
+        """Pictures of the samples `indices`, regardless of the batch's size."""
         shown = [index % self.pictures if self.pictures else index for index in indices]
         pixels = np.stack([stand_in_image(number, self.side) for number in shown])
         return Images(pixels, np.ones(len(indices), dtype=bool))
@@ -77,8 +77,8 @@ def load_painter(
     """
     manifest = read_manifest(engine)
     if manifest["stand_in"] is not None:
-        told = manifest["stand_in"]
-        return StandInPainter(told["side"], told.get("pictures")), manifest
+        stand_in = manifest["stand_in"]
+        return StandInPainter(stand_in["side"], stand_in.get("pictures")), manifest
     from t2i.engine.load import load_engine
 
     pipeline, manifest = load_engine(engine, device)

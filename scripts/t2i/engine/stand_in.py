@@ -13,7 +13,7 @@ CELLS = 8
 def stand_in_image(index: int, side: int) -> np.ndarray:
     """The picture (side, side, 3) uint8 of a sample: a grid of random colours; `side` >= CELLS.
 
-    Its first two cells spell the index, so that indices below 2**32 have pictures of their own,
+    Its first two cells spell the index, so that indices below 2**32 have their own pictures,
     and differ, so that no picture is of a single colour.
     """
     cells = np.random.default_rng(index).integers(0, 256, (CELLS, CELLS, 3), dtype=np.uint8)

@@ -112,7 +112,7 @@ def load_files(
     """Tensors of safetensors files on a device, and digests of the bytes they were made of.
 
     The digests are those of `digest_files`; the caller compares them before it uses the tensors.
-    Raises WeightsError for what is no whole safetensors file.
+    Raises WeightsError for what is not a complete safetensors file.
     """
     tensors: dict[Path, dict[str, Tensor]] = {}
 

@@ -1,6 +1,6 @@
 """Bringing an input of the table here: from a mirror, or from where it is published.
 
-Nothing is trusted by name: whatever the way a file comes, its size and digest are checked before
+Nothing is trusted by name: however a file arrives, its size and digest are checked before
 it gets its name.
 """
 
@@ -24,7 +24,7 @@ LARGEST = 20 * 10**9  # bytes of an input; of those without a published size val
 
 
 class FetchError(RuntimeError):
-    """An input could not be had, or is not what the table says."""
+    """An input could not be fetched, or is not what the table says."""
 
 
 def part_path(destination: Path, source: Source) -> Path:
@@ -124,11 +124,11 @@ def missing_offline(sources: Iterable[Source], folder: Path, mirror: str | None)
 
 
 def how_to_get(missing: list[Source], command: str) -> str:
-    """What to tell whoever works offline: each missing input, and commands that bring it.
+    """What to tell someone who works offline: each missing input, and commands that bring it.
 
     `command` makes a mirror of everything that the configuration uses.
     """
-    lines = [f"offline, and {len(missing)} of the inputs cannot be had without a network:"]
+    lines = [f"offline, and {len(missing)} of the inputs cannot be fetched without a network:"]
     for source in missing:
         size = "" if source.size is None else f"{format_bytes(source.size)}, "
         lines.append(f"  {source.name} ({size}{source.algorithm} {source.digest})")

@@ -21,7 +21,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class TransferError(RuntimeError):
-    """A file could not be had from an address, and asking again would not help."""
+    """A file could not be fetched from an address, and asking again would not help."""
 
 
 def shown(address: str) -> str:
@@ -126,7 +126,7 @@ class HttpClient:
                     redirect=False,
                 )
             except ValueError as error:  # of urllib or urllib3
-                raise TransferError(f"{shown(address)} is no address") from error
+                raise TransferError(f"{shown(address)} is not an address") from error
             if response.status not in REDIRECTS:
                 return response
             location = response.headers.get("Location")

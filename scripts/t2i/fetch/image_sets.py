@@ -109,7 +109,7 @@ def find_set(name: str, known: Collection[str]) -> ImageSet | None:
 def folder_state(path: Path) -> str | None:
     """A digest of the names, sizes and times in a folder, None for an archive.
 
-    An archive has a time of its own; a folder's own does not tell of changes deep inside.
+    An archive has its own time; a folder's own does not show changes deep inside.
     """
     if not path.is_dir():
         return None
@@ -144,7 +144,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
     for entry in archive.infolist():
         if not entry.is_dir():
             kind = stat.S_IFMT(entry.external_attr >> 16)
-            plain = kind in (0, stat.S_IFREG)  # 0 comes from systems that have but plain files
+            plain = kind in (0, stat.S_IFREG)  # 0 comes from systems that have only plain files
             yield Member(entry.filename, entry.file_size, plain, partial(archive.open, entry))
 
 
@@ -195,7 +195,7 @@ def _chosen(path: Path, members: Iterator[Member]) -> tuple[dict[str, Member], i
 def _open_set(path: Path) -> Iterator[tuple[dict[str, Member], int]]:
     """The images of a set by name and the number of its other files.
 
-    Whatever goes wrong while they are read becomes an ImageSetError that names the set.
+    Any error while they are read becomes an ImageSetError that names the set.
     """
     try:
         with ExitStack() as stack:
@@ -232,7 +232,7 @@ def list_images(path: Path) -> tuple[list[Listed], int]:
 
     Images are known by their names' endings (`SUFFIXES`); hidden files count as others. Files are
     hashed while they are read. Raises ImageSetError, which names set and file, for links and what
-    is no plain file, names that lead out of the set, duplicate names, files above
+    is not a plain file, names that lead out of the set, duplicate names, files above
     `MAX_BYTES`, damage, and fewer than two images.
     """
     listed = []

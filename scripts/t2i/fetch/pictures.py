@@ -39,7 +39,7 @@ class PictureError(ValueError):
 
 
 class ImageFetchError(RuntimeError):
-    """Pictures could not be had; those that could are kept for the next try."""
+    """Pictures could not be fetched; those that could are kept for the next try."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One display for all the downloads of a run, whatever number of jobs they are.
+"""One display for all the downloads of a run, however many jobs run.
 
 How far they are is read off the disk, so the jobs need not talk to each other. One of them, who
 holds a lock, does the talking; when it ends, another takes over.

@@ -1,7 +1,7 @@
 """Model snapshots as MLCommons hosts them, as entries for the table of inputs.
 
 A snapshot is a .uri file that holds the base address of its files; beside it lies an .md5 file
-with a line of md5sum for each of them. Whoever pins it trusts what that says on the day.
+with a line of md5sum for each of them. Pinning it trusts its content on that day.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def md5_lines(text: str) -> dict[str, str]:
 def diffusers_files(digests: dict[str, str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Files by their names in diffusers' layout, and why each other file is left out.
 
-    The scheduler is the one that lies by itself, since that is the one the reference loads. The
+    The scheduler is the one at the top level, since that is the one the reference loads. The
     tokenizers are left out because the workflow rebuilds them. Raises SnapshotError, which names
-    what is missing, where that is no Stable Diffusion XL.
+    what is missing, if this is not Stable Diffusion XL.
     """
     files: dict[str, tuple[str, str]] = {}
     left_out = []

@@ -32,8 +32,8 @@ DIGITS = "[0-9]{1,18}"  # of a size; int() raises an error for thousands of them
 HINTS = {
     401: "it wants a token, or another one (docs/inputs.md)",
     403: "it wants a token, or its licence to be accepted on its page (docs/inputs.md)",
-    404: "there is no such file any more",
-    410: "there is no such file any more",
+    404: "the file no longer exists",
+    410: "the file no longer exists",
 }
 
 
@@ -207,7 +207,7 @@ def transfer(
                 failures = 0 if part.size - furthest >= step else failures + 1
                 furthest = max(furthest, part.size)
                 if failures >= limits.attempts:
-                    kept = f"; {part.size} bytes are kept to go on from" if part.size else ""
+                    kept = f"; {part.size} bytes are kept to resume from" if part.size else ""
                     raise TransferError(f"{problem}, {failures} times in a row{kept}") from None
                 _wait(problem, failures, limits)
                 part.resumed = part.size > 0

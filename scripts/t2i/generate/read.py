@@ -14,7 +14,7 @@ from t2i.generate.shard import read_shard
 def read_references(paths: Iterable[Path]) -> dict[int, np.ndarray]:
     """Pixels (height, width, 3) uint8 of PNGs that are named by their sample index, by that index.
 
-    Raises ValueError, which names the file, for one that is no whole RGB PNG.
+    Raises ValueError, which names the file, for one that is not a complete RGB PNG.
     """
     references = {}
     for path in paths:

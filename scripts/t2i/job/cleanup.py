@@ -66,7 +66,7 @@ def spare_weights(run: Path, variants: list[str], shards: list[str]) -> Iterator
     """Weights of the engines that have generated all their shards, where removing them frees much.
 
     Weights that are mostly links to the model's cost little and stay. `engine.json` always stays:
-    all shards are made anew when Snakemake makes it anew together with one of them.
+    all shards are made again when Snakemake makes it again together with one of them.
     """
     for variant in variants:
         weights = run / variant / "engine/weights"

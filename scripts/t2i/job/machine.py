@@ -156,7 +156,7 @@ def _number(path: Path) -> int:
 def network_facts(sys: Path) -> dict[str, Any]:
     """Count of network cards (ports of one card count once), and their kinds with speeds.
 
-    A container with a network of its own sees no card.
+    A container with its own network sees no card.
     """
     cards, kinds = set(), set()
     for port in sorted(sys.glob("class/net/*")):

@@ -26,7 +26,7 @@ def _start_time(pid: int) -> str | None:
 
 
 def _namespace() -> str:
-    """Where process ids mean the same: this host, and this container if it has ids of its own."""
+    """Where process ids mean the same: this host, and this container if it has its own ids."""
     try:
         return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:

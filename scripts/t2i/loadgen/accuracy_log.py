@@ -158,7 +158,7 @@ class AccuracyLog:
     def verified(self) -> Iterator[Entry]:
         """Like `entries`, but raises ValueError at the end, which lists all that is wrong.
 
-        Nothing is yielded after the first wrong thing, so that no work is done in vain.
+        Nothing is yielded after the first wrong thing, so that no work is wasted.
         """
         for entry in self.entries():
             if not self.problems:

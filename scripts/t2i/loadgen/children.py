@@ -84,7 +84,7 @@ class Child:
         return message
 
     def answer(self, limit: float) -> Any:
-        """The next message of a process that gives signs of life, whatever time it takes.
+        """The next message of a process that gives signs of life, however long it takes.
 
         LoadGenError: no sign for `limit` seconds, or as `receive`.
         """

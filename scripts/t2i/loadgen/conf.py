@@ -78,7 +78,7 @@ def query_floor(scenario: str, count: int, time: float) -> int:
 
     Offline's one query holds as many samples, so that it covers the data set. The others issue as
     many queries as fit into the time; a slow system must not end with fewer than early stopping
-    needs. Short tests are no official ones anyway: LoadGen's own number, or one for each sample.
+    needs. Short tests are not official anyway: LoadGen's own number, or one for each sample.
     """
     if scenario == "Offline":
         return count
@@ -225,7 +225,7 @@ def audit_config(test: str, count: int) -> str:
 def own_audit_config(path: Path, test: str) -> str:
     """The text of an audit.config of the user's own.
 
-    Raises ValueError for a line that is no setting, for a setting that is no audit's, and for a
+    Raises ValueError for a line that is not a setting, for a setting that no audit has, and for a
     mode other than 2 (performance), in which every audit runs.
     """
     given = read_conf(path, "SingleStream")

@@ -95,7 +95,7 @@ def worker_pool(
 
 
 def _cores(n: int, number: int) -> list[int]:
-    """Cores of worker n of `number`: a group of its own where there are enough."""
+    """Cores of worker n of `number`: its own group where there are enough."""
     cores = sorted(os.sched_getaffinity(0))
     return cores[n * len(cores) // number : (n + 1) * len(cores) // number] or cores
 

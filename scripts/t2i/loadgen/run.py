@@ -1,6 +1,6 @@
-"""One LoadGen test of a variant: its logs, latencies and facts in a folder of their own.
+"""One LoadGen test of a variant: its logs, latencies and facts in their own folder.
 
-LoadGen runs in a process of its own. It waits in C++ for answers, cannot be asked to stop, and
+LoadGen runs in its own process. It waits in C++ for answers, cannot be asked to stop, and
 an interpreter that ends while it waits crashes; so that process is ended by force when something
 fails.
 """
@@ -221,8 +221,8 @@ def _measure(request: TestRequest, part: Path) -> dict[str, Any]:
         batch_size = 1
     device = "" if manifest["stand_in"] else manifest["device"]
     number = request.workers or (len(visible_gpus()) if device == "cuda" else 1)
-    told = order(request.engine, request.tokens, request.latents, batch_size, request.count)
-    with worker_pool(number, told, device, request.stall or START_SECONDS) as workers:
+    worker_order = order(request.engine, request.tokens, request.latents, batch_size, request.count)
+    with worker_pool(number, worker_order, device, request.stall or START_SECONDS) as workers:
         measured = {
             "images_per_second": sum(one.ready["images_per_second"] for one in workers),
             "seconds_per_image": max(one.ready["seconds_per_image"] for one in workers),
@@ -341,7 +341,7 @@ def _first_event(
         if time.perf_counter() - sut.active > idle:
             return LoadGenError(f"LoadGen has stalled: no query and no answer for {idle:g} s")
         ended = [one.child for one in workers if one.child.process.poll() is not None]
-        with suppress(queue.Empty):  # whoever waits for that worker may know more
+        with suppress(queue.Empty):  # the thread that waits for that worker may know more
             return events.get(timeout=WATCH_SECONDS)
         for child in ended:
             raise child.death()
@@ -360,8 +360,8 @@ def main() -> None:
         request = TestRequest(**{**message, **paths})
         outcome = _measure(request, Path(sys.argv[2]))
     except BaseException as error:
-        told = isinstance(error, LoadGenError)
-        text = str(error) if told else f"LoadGen's process failed: {traceback.format_exc()}"
+        expected = isinstance(error, LoadGenError)
+        text = str(error) if expected else f"LoadGen's process failed: {traceback.format_exc()}"
         parent.send({"error": text})
         sys.stderr.flush()
         os._exit(1)

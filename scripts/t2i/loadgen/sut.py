@@ -98,7 +98,7 @@ class Batcher:
 class SystemUnderTest:
     """Callbacks for LoadGen, and a thread for each worker that hands it batches.
 
-    `fail` is called, from any thread, with what went wrong; the test cannot go on then.
+    `fail` is called, from any thread, with what went wrong; the test cannot continue then.
     """
 
     def __init__(

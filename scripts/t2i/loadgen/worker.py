@@ -1,4 +1,4 @@
-"""A worker process: loads an engine on a device of its own and paints what it is asked for.
+"""A worker process: loads an engine on its own device and paints what it is asked for.
 
 Pixels go through memory that both processes have mapped, in SLOTS slots of one batch each, so that
 the next batch is queued while one is painted.

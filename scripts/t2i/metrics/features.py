@@ -45,7 +45,7 @@ def read_features(path: Path) -> Features:
 
 
 def gather(parts: Iterable[Features], samples: int) -> Features:
-    """Features of all samples in index order, whatever the order and cut of the parts.
+    """Features of all samples in index order, regardless of the order and cut of the parts.
 
     Raises ValueError that lists missing and duplicate indices.
     """

@@ -10,7 +10,7 @@ from t2i.base.files import read_json, sha256_file
 
 @dataclass(frozen=True)
 class Network:
-    """What a metric says of its network: name, sha256 of the weights, where these come from.
+    """What a metric records about its network: name, sha256 of the weights, where these come from.
 
     `weights` is "published", "random" or "trained on drawn pictures".
     """

@@ -1,4 +1,4 @@
-"""How scores were taken, and whether they may be set beside MLPerf's.
+"""How scores were taken, and whether they may be compared with MLPerf's.
 
 Source of the values: the text-to-image reference of mlcommons/inference at b66003e1.
 """
@@ -144,7 +144,7 @@ def protocol(recipe: Recipe, scoring: Scoring, samples: int) -> dict[str, Any]:
 
 
 def comparability(recipe: Recipe, scoring: Scoring, samples: int) -> dict[str, Any]:
-    """Whether FID and CLIP may be set beside other people's numbers, and every reason why not."""
+    """Whether FID and CLIP may be compared with others' numbers, and every reason why not."""
     scored = _scored_differently(scoring)
     reasons = [*_made_differently(recipe), *scored["fid"], *scored["clip"], *_too_few(samples)]
     return {"value": not reasons, "reasons": reasons}

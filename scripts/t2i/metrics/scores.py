@@ -79,7 +79,7 @@ def check_same_images(features: Features, manifests: list[dict[str, Any]]) -> No
 
 
 def shard_facts(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    """Engine, device and images a second (of one device) that a variant's shards tell of."""
+    """Engine, device and images a second (of one device) recorded by a variant's shards."""
     seconds = sum(manifest["seconds"] for manifest in manifests)
     images = sum(len(manifest["samples"]) for manifest in manifests)
     return {

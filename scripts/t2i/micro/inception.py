@@ -2,7 +2,7 @@
 
 No trained one could be shipped: it has 22 M parameters. Features of plain random weights rank these
 pictures wrongly, because they see the grain of a number format more than what is painted
-(docs/quality.md); kernels without a pattern of their own rank them rightly.
+(docs/quality.md); kernels without their own pattern rank them rightly.
 """
 
 from __future__ import annotations

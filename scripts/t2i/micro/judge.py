@@ -1,6 +1,6 @@
 """A judge of drawn and generated pictures that sees pixels alone and knows nothing of the models.
 
-It takes the border for the background and whatever deviates from it for the object.
+It takes the border for the background and anything that deviates from it for the object.
 """
 
 from __future__ import annotations

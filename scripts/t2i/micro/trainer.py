@@ -106,7 +106,7 @@ class Recorded:
         if not self.on_gpu:
             self.step()
         elif self.calls <= WARM_UP_CALLS:
-            # Whatever is allocated or chosen in the first calls must not be a part of the graph.
+            # What the first calls allocate or choose must not be part of the graph.
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -146,7 +146,7 @@ class Trainer:
         rows: int = 40,
         looks: int = 8,
     ) -> None:
-        """Train to the recipe's last step; go on from `checkpoint` if it is of this recipe.
+        """Train to the recipe's last step; resume from `checkpoint` if it is of this recipe.
 
         `losses` draws a batch and returns named means, of which `loss` is minimised. `curve` gets
         their means over each of `rows` stretches, and `looks` and `pictures` what `look` finds in

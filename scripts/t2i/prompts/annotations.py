@@ -1,6 +1,6 @@
 """COCO's caption annotations, from a JSON file or straight out of the published zip.
 
-pycocotools indexes them. By itself it reads a path alone, so that the zip had to be unpacked for
+pycocotools indexes them. On its own it reads only a path, so that the zip had to be unpacked for
 it, and its index keeps one of two entries with the same id without a word: so it gets the document
 that was read and checked here.
 """
@@ -33,7 +33,7 @@ def read_annotations(path: Path, member: str | None = None) -> dict[str, list[di
     """The lists `annotations` and `images` of a caption file in COCO's format.
 
     `path` is JSON, or a zip whose file `member` is; nothing is unpacked to the disk. Every entry
-    has the keys of `KEYS` and an id of its own. Raises AnnotationsError, which names file and
+    has the keys of `KEYS` and its own id. Raises AnnotationsError, which names file and
     member, otherwise.
     """
     where = f"{path}" if member is None else f"{path}, {member}"

@@ -101,7 +101,7 @@ def judge_tree(
     """Every rule on a tree, and beside the run of a variant's folder if that is given.
 
     `captions` are by sample index (None: unknown). All files are read again. Raises ValueError
-    for a folder that is no submission tree.
+    for a folder that is not a submission tree.
     """
     if not tree.is_dir():
         raise ValueError(f"{tree}: there is no such folder")
@@ -122,7 +122,7 @@ def judge_tree(
     return checks
 
 
-def told(checks: Sequence[Check], beside_run: bool) -> str:
+def summary(checks: Sequence[Check], beside_run: bool) -> str:
     """The findings in plain words: what, where, why it matters, and the mend."""
     failed = [check for check in checks if check.verdict == FAIL]
     counted = sum(check.verdict != NOT_APPLICABLE for check in checks)

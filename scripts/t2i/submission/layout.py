@@ -142,7 +142,7 @@ class Layout:
         return (self.source, self.root / "documentation")
 
     def optional_files(self) -> tuple[PurePosixPath, ...]:
-        """Files of the submitter that are no scenario's."""
+        """Files of the submitter that are not a scenario's."""
         power = f"{self.system}_power.yaml"
         names = ("model_mapping.json", "calibration.md", "README.md", f"systems/{power}")
         return tuple(self.root / name for name in names)

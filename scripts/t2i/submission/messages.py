@@ -16,7 +16,7 @@ LOADGEN_ERROR = Meaning(
     "run this mode again and build the tree again",
 )
 STOPPED = Meaning(
-    "The checker stopped with an error of its own.",
+    "The checker itself stopped with an error.",
     "see the last lines of the message and our own checks",
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from t2i.base.check import FAIL, PASS, Check
 from t2i.base.files import files_of, publish, read_json, sha256_file
-from t2i.submission.discover import judge_tree, told
+from t2i.submission.discover import judge_tree, summary
 from t2i.submission.layout import BUILT, CHECKED, TREE
 
 
@@ -62,7 +62,7 @@ def _require_passed(variant: Path) -> None:
 def _require(checks: Sequence[Check], what: str) -> None:
     failed = [check for check in checks if check.verdict == FAIL]
     if failed:
-        raise ValueError(f"{what} does not pass:\n{told(failed, True)}")
+        raise ValueError(f"{what} does not pass:\n{summary(failed, True)}")
 
 
 def _merge(tree: Path, merged: Path) -> None:

@@ -113,10 +113,10 @@ def missing_fields(
     Without a machine only those that cannot be detected, so that a configuration can be refused
     before anything is run. The rest of the arguments are those of `system_description`.
     """
-    known: dict[str, Any] = dict.fromkeys(NOT_EMPTY, "told later")
+    known: dict[str, Any] = dict.fromkeys(NOT_EMPTY, "known later")
     known |= dict.fromkeys(NEVER_KNOWN, "")
     if machine is not None:
-        known |= _told(machine, accelerators)
+        known |= _detected(machine, accelerators)
     known |= description
     return [name for name in NOT_EMPTY if not str(known[name]).strip()]
 
@@ -134,7 +134,7 @@ def system_description(
     `submission` is that of the configuration, `machine` is from `t2i.job.machine`,
     `software` from `t2i.job.software`; `accelerators` is the number of GPUs used, 0 for a run on
     processors. `notes` come after the description's own sw_notes. Raises ValueError with everything
-    that is wrong or missing. There is no field is_network: whatever it says, even "false", makes
+    that is wrong or missing. There is no field is_network: any value, even "false", makes
     the checker ask for the fields of a network submission.
     """
     description = submission.get("description", {})
@@ -147,7 +147,7 @@ def system_description(
         "system_name": submission["system"],
         "framework": _framework(software),
         "other_software_stack": _stack(machine, software),
-        **_told(machine, accelerators),
+        **_detected(machine, accelerators),
         **description,
     }
     texts["sw_notes"] = "; ".join(text for text in (texts.get("sw_notes"), notes) if text)
@@ -188,12 +188,12 @@ def submission_problems(
         why = "it cannot be detected" if name in NEVER_KNOWN else "it was not detected here"
         problems.append(
             f"submission.description.{name}: missing; {why}, please describe it ('N/A' where there "
-            "is no such thing)"
+            "is not one)"
         )
     return problems
 
 
-def _told(machine: dict[str, Any], accelerators: int) -> dict[str, Any]:
+def _detected(machine: dict[str, Any], accelerators: int) -> dict[str, Any]:
     """Detected fields; empty texts for those that could not be detected here."""
     processor, network = machine.get("processor", {}), machine.get("network", {})
     storage = machine.get("storage", {})
@@ -215,7 +215,7 @@ def _told(machine: dict[str, Any], accelerators: int) -> dict[str, Any]:
         "host_memory_capacity": f"{memory / 2**30:.0f} GiB" if memory else "",
         "host_storage_capacity": f"{disk / 1e9:.0f} GB" if disk else "",
         "host_storage_type": storage.get("type", ""),
-        # 0 cards is what a container with a network of its own sees.
+        # 0 cards is what a container with its own network sees.
         "host_network_card_count": network["cards"] or "none visible" if network else "",
         "operating_system": machine.get("operating_system", ""),
         "hw_notes": "; ".join(note for note in notes if note),

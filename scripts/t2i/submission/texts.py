@@ -18,7 +18,7 @@ HALF = ".fp16.safetensors"  # files that were published at half precision
 
 
 def notes(request: TreeRequest, records: dict[str, dict[str, Any]]) -> list[str]:
-    """What a reader must not overlook, in capitals: why this is no result of SDXL, or no whole one.
+    """What a reader must see, in capitals: why this is not a result of SDXL, or only part of one.
 
     `records` are the performance runs' run.json by scenario. What the closed division does not
     allow is called a rehearsal there.
@@ -79,7 +79,7 @@ def _page(title: str, notes: list[str], *paragraphs: str) -> str:
 
 def _commit(request: TreeRequest) -> str:
     if request.commit is None:
-        return "not known (the workflow did not run from a git repository of its own)"
+        return "not known (the workflow did not run from its own git repository)"
     changes = " with changes that no commit holds" if request.dirty else ""
     return f"`{request.commit}`{changes}"
 

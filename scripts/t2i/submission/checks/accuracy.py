@@ -61,8 +61,11 @@ class Accuracy:
 
 
 def scores_in(path: Path) -> dict[str, float]:
-    """Scores of a file such as accuracy.txt. Raises ValueError unless each stands there once, in
-    a form that the submission checker, which knows no sign and no exponent, reads to its end."""
+    """Scores of a file such as accuracy.txt.
+
+    Raises ValueError unless each is there exactly once, in a form that the submission checker,
+    which knows no sign and no exponent, reads to its end.
+    """
     text = read_text(path)
     scores = {}
     for name, pattern in SCORES.items():
@@ -82,7 +85,7 @@ def scores_in(path: Path) -> dict[str, float]:
 
 
 def hash_in(path: Path) -> str:
-    """The hash of accuracy.txt. Raises ValueError unless a single sha256 stands there."""
+    """The hash of accuracy.txt. Raises ValueError unless it holds a single sha256."""
     hashes = HASH.findall(read_text(path))
     if len(hashes) != 1 or not re.fullmatch(r"[0-9a-f]{64}", hashes[0]):
         raise ValueError(f"{path.name}: found hash= {hashes}; expected one line with a hex sha256")

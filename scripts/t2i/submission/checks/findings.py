@@ -6,7 +6,7 @@ import math
 import re
 from pathlib import Path
 
-# A round's digits may be read in full; a number of thousands of digits is no number of ours.
+# A round's digits may be read in full; thousands of digits are not a number of ours.
 NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
 
 

@@ -73,7 +73,7 @@ def _wrong_types(description: dict[str, Any]) -> Iterator[str]:
     for name in COUNTS:
         text = str(description.get(name, ""))
         if not (text.isascii() and text.isdigit()):
-            yield f"{name}: {text!r} is no whole number"
+            yield f"{name}: {text!r} is not a whole number"
     if str(description.get("number_of_nodes")) == "0":
         yield "number_of_nodes: '0', a system has at least one"
 
@@ -110,7 +110,7 @@ def _network(tree: Path, layout: Layout, system_type: str) -> Finding:
 
 
 def _agree(tree: Path, layout: Layout, system_type: str) -> Finding:
-    """Whether the description contradicts itself, or the pages that tell of the devices."""
+    """Whether the description contradicts itself, or the pages that describe the devices."""
     description = _system(tree, layout)
     problems = []
     none = str(description.get("accelerators_per_node")) == "0"
@@ -156,22 +156,21 @@ def retraining_finding(path: Path) -> Finding:
 def engine_finding(path: Path, code: Path) -> Finding:
     """Whether the weights' number format is the one that the code folder's page names."""
     names = set(re.findall(r"\w+", str(_object(path).get("weight_data_types")).lower()))
-    told = {
+    engine_types = {
         name for page in sorted(code.glob("README.md")) for name in DTYPE.findall(read_text(page))
     }
-    if not told:
+    if not engine_types:
         return Finding("the code folder names no number format", None)
-    problems = [
-        f"weight_data_types: {', '.join(sorted(names))}; the engine's are {', '.join(sorted(told))}"
-    ]
-    return listed([] if names & told else problems, ", ".join(sorted(told)))
+    used = ", ".join(sorted(engine_types))
+    problems = [f"weight_data_types: {', '.join(sorted(names))}; the engine's are {used}"]
+    return listed([] if names & engine_types else problems, used)
 
 
 def measurement_finding(path: Path) -> Finding:
     """Whether the description of a measurement has its five fields, none of them empty."""
     content = _object(path)
     problems = (
-        f"{name}: missing" if name not in content else f"{name}: {content[name]!r} is no text"
+        f"{name}: missing" if name not in content else f"{name}: {content[name]!r} is not text"
         for name in MEASUREMENT
         if not isinstance(content.get(name), str) or _empty(content[name])
     )

@@ -1,4 +1,4 @@
-"""Rules on what the logs of a submission say of time, each alone and beside each other.
+"""Rules on times in the logs of a submission, each alone and beside each other.
 
 A log's figures must match its time stamps, which a forger may overlook.
 """
@@ -34,11 +34,11 @@ def started(run: RunLogs) -> datetime:
 
 def _stamps(run: RunLogs) -> Finding:
     begin, end = _moment(run, "power_begin"), _moment(run, "power_end")
-    seconds, told = (end - begin).total_seconds(), duration(judged_test(run))
+    seconds, stated = (end - begin).total_seconds(), duration(judged_test(run))
     problems = []
-    if not told - BEFORE - SHARE * told <= seconds <= told + AFTER + SHARE * told:
+    if not stated - BEFORE - SHARE * stated <= seconds <= stated + AFTER + SHARE * stated:
         problems.append(
-            f"power_begin to power_end are {seconds:.1f} s, the figures say {told:.1f} s"
+            f"power_begin to power_end are {seconds:.1f} s, the figures say {stated:.1f} s"
         )
     gap = abs((begin.replace(tzinfo=UTC) - started(run)).total_seconds())
     if gap > ZONES:
@@ -46,7 +46,7 @@ def _stamps(run: RunLogs) -> Finding:
     last = max(record.time or 0 for record in run.detail.records) / 1000
     if last < seconds - BEFORE:
         problems.append(f"the last message came after {last:.1f} s, the test took {seconds:.1f} s")
-    return listed(problems, f"{seconds:.1f} s by the clock, {told:.1f} s by the figures")
+    return listed(problems, f"{seconds:.1f} s by the clock, {stated:.1f} s by the figures")
 
 
 def _counts(run: RunLogs) -> Finding:
@@ -68,7 +68,7 @@ def _counts(run: RunLogs) -> Finding:
 
 
 def _distinct(run: RunLogs, performance: RunLogs) -> Finding:
-    """Whether an audit's run is one of its own: no two runs have the same nanoseconds."""
+    """Whether an audit's run is a separate one: no two runs have the same nanoseconds."""
     names = [name for name in FIGURES.values() if name.endswith("latency_ns")]
     same = [name for name in names if _equal(run, performance, name)]
     problems = []
@@ -76,7 +76,7 @@ def _distinct(run: RunLogs, performance: RunLogs) -> Finding:
         problems.append(f"the same latencies as the performance run's: {', '.join(same)}")
     if run.detail.get("power_begin") == performance.detail.get("power_begin"):
         problems.append(f"begun at the same moment: {run.detail.get('power_begin')}")
-    return listed(problems, "a run of its own")
+    return listed(problems, "a separate run")
 
 
 def _equal(one: RunLogs, other: RunLogs, key: str) -> bool:
@@ -93,7 +93,7 @@ def _dates(runs: Sequence[RunLogs]) -> Finding:
             f"{first} is of {moments[first]:%Y-%m-%d}, {last} of {moments[last]:%Y-%m-%d}"
         )
     if moments[last] > datetime.now(UTC) + AHEAD:
-        problems.append(f"{last} is of {moments[last]:%Y-%m-%d}, which is yet to come")
+        problems.append(f"{last} is of {moments[last]:%Y-%m-%d}, which is in the future")
     return listed(problems, f"{moments[first]:%Y-%m-%d} to {moments[last]:%Y-%m-%d}")
 
 
@@ -117,19 +117,17 @@ def _versions(runs: Sequence[RunLogs]) -> Finding:
     for key in keys:
         values = {str(run.detail.get(key)): f"{run.scenario} {run.mode}" for run in runs}
         if len(values) > 1:
-            told = "; ".join(f"{value[:60]} in {where}" for value, where in values.items())
-            problems.append(f"{key}: {told}")
+            listing = "; ".join(f"{value[:60]} in {where}" for value, where in values.items())
+            problems.append(f"{key}: {listing}")
     return listed(problems, str(runs[0].detail.get("loadgen_version")))
 
 
 TIME_RULES = (
-    Rule("stamps", "time stamps and figures tell of one duration", OURS, _stamps),
+    Rule("stamps", "time stamps and figures agree on the duration", OURS, _stamps),
     Rule("counts", "queries, latencies and duration fit together", OURS, _counts),
 )
 DISTINCT_RULES = (
-    Rule(
-        "distinct", "the audit is a run of its own, not the performance run again", OURS, _distinct
-    ),
+    Rule("distinct", "the audit is a separate run, not the performance run again", OURS, _distinct),
 )
 RUN_RULES = (
     Rule("runs.dates", f"all runs were made within {APART.days} days", OURS, _dates),

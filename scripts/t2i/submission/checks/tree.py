@@ -115,7 +115,7 @@ def _says_something(path: Path) -> bool:
 
 
 def odd_files(tree: Path) -> Iterator[str]:
-    """What is no file of its own: links, files with a second name, pipes and the like."""
+    """What is not a regular file: links, files with a second name, pipes and the like."""
     for path in sorted(tree.rglob("*")):
         facts, name = path.lstat(), path.relative_to(tree)
         if stat.S_ISLNK(facts.st_mode):
@@ -149,7 +149,7 @@ def _sizes(files: TreeFiles) -> Finding:
 def _texts(files: TreeFiles) -> Iterator[tuple[PurePosixPath, str]]:
     """The files that a submitter writes, as texts; logs and images are LoadGen's and the model's.
 
-    Raises ValueError for one that is no text.
+    Raises ValueError for one that is not text.
     """
     written = [".py", ".md", ".yaml", ".yml", ".conf", ".sh", ".toml", ".cfg", ".adoc"]
     for path in files.there:
@@ -179,7 +179,7 @@ def _secrets(files: TreeFiles) -> Finding:
 
 def _deep(files: TreeFiles, path: PurePosixPath) -> bool:
     """Whether a file is source code, below the pages and the configuration of the code folder; a
-    container's definition names folders of its own."""
+    container's definition names its own folders."""
     code = files.layout.code
     return path.is_relative_to(code) and len(path.relative_to(code).parts) > 1
 
