@@ -49,6 +49,13 @@ rule fetch:
     localrule: True
 
 
+rule engines:
+    """Build the engines of all variants only, for example before many jobs share them."""
+    input:
+        engines(),
+    localrule: True
+
+
 rule train_micro:
     """Train the embedded model from scratch, with a training report."""
     input:

@@ -1,7 +1,7 @@
 """Engines: what a variant is built into once, before any image is generated.
 
-CONSUMES resources/{model}/, a variant's settings and patch
-PRODUCES results/{run}/{variant}/engine/
+CONSUMES resources/{model}/, a variant's settings and patch, tokens, latent
+PRODUCES results/{run}/{variant}/engine/, compiled/
 """
 
 
@@ -30,3 +30,32 @@ rule build_engine:
         code=code("build_engine"),
     script:
         "../scripts/build_engine.py"
+
+
+rule compile_engine:
+    """Compile a native engine's kernels once for this GPU model and software."""
+    input:
+        engine=variant_file("engine/engine.json"),
+        tokens=f"resources/{DATASET}/tokens.{MODEL}.npz",
+        latents=f"resources/{DATASET}/latents.npy",
+    output:
+        kernels=variant_file("compiled/kernels.tar"),
+        manifest=variant_file("compiled/compiled.json"),
+    log:
+        "logs/{run}/{variant}/compile_engine.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/compile_engine.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: variant_threads
+    resources:
+        gpu=variant_gpus,
+        mem_mb=48000 if MODEL != embedded.MODEL else 4000,
+        runtime="30m",
+    params:
+        batch_sizes=compiled_batch_sizes,
+        code=code("compile_engine", variant_backend),
+    script:
+        "../scripts/compile_engine.py"

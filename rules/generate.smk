@@ -9,6 +9,7 @@ rule generate_shard:
     """Generate the images of one shard; the manifest is written last."""
     input:
         engine=variant_file("engine/engine.json"),
+        compiled=variant_compiled,
         tokens=f"resources/{DATASET}/tokens.{MODEL}.npz",
         latents=f"resources/{DATASET}/latents.npy",
         captions=f"resources/{DATASET}/captions.tsv",
@@ -29,6 +30,6 @@ rule generate_shard:
         mem_mb=48000 if MODEL != embedded.MODEL else 4000,
         runtime="2h",
     params:
-        code=code("generate_shard"),
+        code=code("generate_shard", variant_backend),
     script:
         "../scripts/generate_shard.py"

@@ -9,6 +9,7 @@ rule run_loadgen:
     """Run one LoadGen test: a scenario in one mode, with one worker process per GPU."""
     input:
         engine=variant_file("engine/engine.json"),
+        compiled=variant_compiled,
         tokens=f"resources/{DATASET}/tokens.{MODEL}.npz",
         latents=f"resources/{DATASET}/latents.npy",
         captions=f"resources/{DATASET}/captions.tsv",
@@ -40,7 +41,7 @@ rule run_loadgen:
         seeds=mlperf.ROUNDS[CONFIG["round"]].seeds,
         model=variant_model,
         settings=loadgen_settings,
-        code=code("run_loadgen"),
+        code=code("run_loadgen", variant_backend),
     script:
         "../scripts/run_loadgen.py"
 

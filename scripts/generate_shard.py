@@ -13,7 +13,7 @@ with job_log(snakemake.log[0]) as terminal:
     with use_device(settings["device"], settings["threads"]) as device:
         import tarfile
 
-        from t2i.engine.painter import load_painter
+        from t2i.engine.painter import load_painter, painted_ahead
         from t2i.generate.shard import add_sample, write_manifest
         from t2i.job.progress import Progress
         from t2i.prompts.captions import read_captions
@@ -36,8 +36,10 @@ with job_log(snakemake.log[0]) as terminal:
         samples = []
         tar = Path(snakemake.output.images)
         with publish(tar) as part, tarfile.open(part, "w") as archive:
-            for batch in batches(indices, engine["batch_size"]):
-                images = painter.paint(batch, engine["batch_size"])
+            cut = batches(indices, engine["batch_size"])
+            for batch, images in zip(
+                cut, painted_ahead(painter, cut, engine["batch_size"]), strict=True
+            ):
                 for index, pixels, finite in zip(batch, images.pixels, images.finite, strict=True):
                     caption_id = captions[index].id
                     samples.append(add_sample(archive, index, caption_id, pixels, bool(finite)))

@@ -4,8 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from t2i.compliance.checkout import Checkout, open_checkout
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
 pytest_plugins = ["fetch_fixtures", "micro_model", "workflow_run"]
 

@@ -79,6 +79,11 @@ def variant_options(wildcards):
     return without_defaults(variant_settings(wildcards))
 
 
+def variant_backend(wildcards):
+    """Modules that a variant's engine loads by name."""
+    return derive.backend_modules(CONFIG, wildcards.variant)
+
+
 def variant_model(wildcards):
     """What paints a variant's pictures: the model, or a stand-in."""
     return derive.variant_model(CONFIG, wildcards.variant)

@@ -4,6 +4,8 @@ CONSUMES the checked configuration
 PRODUCES names only
 """
 
+from t2i.engine.manifest import NATIVE
+
 
 def variant_weights(wildcards):
     """The files that a variant's engine is built from."""
@@ -16,3 +18,30 @@ def variant_patch(wildcards):
     """The file of a variant's patch, if it has one."""
     patch = CONFIG["variants"][wildcards.variant].get("patch")
     return [] if patch is None else [patch.rpartition(":")[0]]
+
+
+def compiled_kernels(variant):
+    """Compiled kernels of a variant, if it has any: of the native back end on a GPU."""
+    settings = derive.variant_settings(CONFIG, variant)
+    native = settings["backend"] == NATIVE and settings["device"] == "cuda"
+    return [f"results/{RUN}/{variant}/compiled/compiled.json"] if native else []
+
+
+def variant_compiled(wildcards):
+    """The same, for the rules that run an engine."""
+    return compiled_kernels(wildcards.variant)
+
+
+def compiled_batch_sizes(wildcards):
+    """Batch sizes that a variant runs with: its own, and those that LoadGen asks for."""
+    sizes = {variant_settings(wildcards)["batch_size"]}
+    if CONFIG["loadgen"] and wildcards.variant in derive.loadgen_variants(CONFIG):
+        sizes.add(CONFIG["loadgen"].get("max_batchsize", min(sizes)))
+        sizes |= {1} if "SingleStream" in CONFIG["loadgen"]["scenarios"] else set()
+    return sorted(sizes)
+
+
+def engines():
+    """Engines of all variants, with their compiled kernels."""
+    built = [f"results/{RUN}/{variant}/engine/engine.json" for variant in VARIANTS]
+    return built + [path for variant in VARIANTS for path in compiled_kernels(variant)]

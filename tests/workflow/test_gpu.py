@@ -18,18 +18,29 @@ from t2i.base.images import pixel_digest
 from t2i.engine import latents, reference, weights
 from t2i.engine.build import build_engine
 from t2i.engine.load import load_engine
-from t2i.engine.variant import Variant
+from t2i.engine.painter import load_painter
+from t2i.engine.variant import DTYPES, Variant
 from t2i.generate.shard import Sample
 from t2i.job import device
 from t2i.loadgen.run import run_test
 from t2i.metrics import scoring
 from t2i.metrics.clip import load_clip
 from t2i.metrics.inception import load_inception
+from t2i.prompts.tokens import write_tokens
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
 ]
+
+
+NATIVE_VARIANTS = {
+    "fp32": {"dtype": "fp32"},
+    "fp16": {"dtype": "fp16"},
+    "bf16": {"dtype": "bf16"},
+    "fp16-vae": {"dtype": "fp16", "vae": "fp16"},
+    "cache": {"dtype": "bf16", "cache": {"interval": 2}},
+}
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])
@@ -88,6 +99,64 @@ def test_images_are_those_of_diffusers(images, micro_model: MicroModel) -> None:
     # In half precision, encoding one prompt at a time rounds otherwise than four at a time.
     allowed = peers.GREY_LEVELS if pipeline.unet.dtype == torch.float32 else 16
     assert largest <= allowed, f"{largest} grey levels, {share:.2%} of the values differ"
+
+
+@pytest.fixture(scope="module", params=sorted(NATIVE_VARIANTS))
+def native(request, micro_model: MicroModel, tmp_path_factory):
+    """A function that makes a painter of a native variant, each a new one; and its options."""
+    torch.backends.cudnn.deterministic = True
+    folder = tmp_path_factory.mktemp(f"native-{request.param}")
+    options = {"backend": "native", **NATIVE_VARIANTS[request.param]}
+    variant = Variant(
+        batch_size=4,
+        threads=1,
+        device="cuda",
+        steps=peers.STEPS,
+        guidance=peers.GUIDANCE,
+        **options,
+    )
+    build_engine(micro_model.model, folder, variant)
+    write_tokens(folder / "tokens.npz", micro_model.tokens())
+
+    def painter():
+        return load_painter(folder, folder / "tokens.npz", micro_model.latent, "cuda")[0]
+
+    return painter, NATIVE_VARIANTS[request.param]
+
+
+def test_a_native_pixel_depends_on_the_sample_alone(native) -> None:
+    """Not on the cut, the place in a batch, a padded tail, the run, or another loop."""
+    new, _ = native
+    painter = new()
+    whole = np.concatenate(
+        [painter.paint(range(0, 4), 4).pixels, painter.paint(range(4, 8), 4).pixels]
+    )
+    for cut in (range(0, 4), range(1, 5), range(3, 4), range(6, 8)):
+        assert np.array_equal(painter.paint(cut, 4).pixels, whole[cut.start : cut.stop])
+    assert np.array_equal(new().paint(range(2, 6), 4).pixels, whole[2:6])
+
+
+def test_native_images_are_those_of_diffusers(native, micro_model: MicroModel) -> None:
+    """Within twice what another batch size changes in the images of diffusers itself."""
+    new, options = native
+    if "cache" in options:
+        pytest.skip("DeepCache computes something else")
+    peer = StableDiffusionXLPipeline.from_pretrained(
+        micro_model.model,
+        dtype=DTYPES[options["dtype"]],
+        local_files_only=True,
+        add_watermarker=False,
+    ).to("cuda")
+    peer.set_progress_bar_config(disable=True)
+    four, one = (
+        peers.images(peer, micro_model.prompts[:4], micro_model.latent, batch_size=size)
+        for size in (4, 1)
+    )
+    ours = new().paint(range(4), 4).pixels
+    difference = np.abs(ours.astype(np.int16) - four).mean()
+    allowed = 2 * np.abs(four.astype(np.int16) - one).mean()
+    print(f"{options}: mean difference {difference:.4f} grey levels, allowed {allowed:.4f}")
+    assert difference <= max(allowed, 0.01)
 
 
 def test_scores_are_those_of_the_cpu(micro_inception, random_clip, monkeypatch) -> None:

@@ -24,8 +24,11 @@ from t2i.config.closed import (
     submission_mistakes,
 )
 from t2i.config.explain import _at, _explain, _nearest, _place
+from t2i.engine.cache import deep_steps
+from t2i.engine.manifest import NATIVE
 from t2i.fetch.image_sets import find_set, known_sets
 from t2i.fetch.needed import NETWORK_SOURCES
+from t2i.mlperf import MLPERF_STEPS
 
 REFERENCE_IMAGE = re.compile(r"[0-9]{5}\.png")
 
@@ -70,6 +73,7 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
         *_unknown_inputs(filled, sources),
         *_too_many_samples(filled),
         *_bad_windows(filled),
+        *_bad_backends(filled),
         *_bad_reference_images(filled),
         *loadgen_mistakes(filled),
         *submission_mistakes(filled),
@@ -191,6 +195,26 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
         path = variant.get("patch", "").rpartition(":")[0]
         if path and not Path(path).is_file():
             yield f"  variants.{name}.patch: there is no file {path!r}"
+
+
+def _bad_backends(config: Config) -> Iterator[str]:
+    """Options that a variant's back end has not, and deep steps that are none."""
+    for name, variant in config.get("variants", {}).items():
+        native = variant.get("backend") == NATIVE
+        for key in ("cache", "vae"):
+            if key in variant and not native:
+                yield f"  variants.{name}.{key}: only backend: native has it; add that"
+        if native and "stand_in" in variant:
+            yield f"  variants.{name}.backend: a stand_in runs no model; leave one of them out"
+        try:
+            deep_steps(variant.get("cache"), _steps(config, variant))
+        except ValueError as error:
+            yield f"  variants.{name}.{error}"
+
+
+def _steps(config: Config, variant: dict[str, Any]) -> int:
+    steps: int = variant.get("steps", config.get("sampler", {}).get("steps", MLPERF_STEPS))
+    return steps
 
 
 def _too_many_samples(config: Config) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from t2i.base import embedded
 from t2i.base.datasets import dataset_files
 from t2i.base.yaml import Config
+from t2i.engine.manifest import BACKENDS, REFERENCE
 from t2i.fetch.needed import model_sources, network_sources, tokenizer_sources
 from t2i.fetch.table import Source
 from t2i.job.device import local_gpus
@@ -29,7 +30,15 @@ def variant_settings(config: Config, name: str) -> dict[str, Any]:
         "steps": sampler["steps"],
         "guidance": float(sampler["guidance"]),
         "stand_in": variant.get("stand_in"),
+        "backend": variant.get("backend", REFERENCE),
+        "cache": variant.get("cache"),
+        "vae": variant.get("vae"),
     }
+
+
+def backend_modules(config: Config, name: str) -> tuple[str, ...]:
+    """Modules that a variant's engine loads by name, for the digest of code."""
+    return BACKENDS[variant_settings(config, name)["backend"]]
 
 
 def variant_model(config: Config, name: str) -> str:
@@ -46,6 +55,7 @@ def variant_recipe(config: Config, name: str) -> dict[str, Any]:
         "model": variant_model(config, name),
         **{key: variant[key] for key in ("steps", "guidance", "patch")},
         "negative_prompt": config["sampler"]["negative_prompt"],
+        **({"cache": variant["cache"]} if variant["cache"] else {}),
     }
 
 

@@ -5,7 +5,9 @@ torch and what rests on it are imported only for a model, so that a stand-in sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from t2i.base.images import Images
+from t2i.engine.compiled import use_compiled
 from t2i.engine.latents import read_latent
-from t2i.engine.manifest import read_manifest
+from t2i.engine.manifest import BACKENDS, NATIVE, read_manifest
 from t2i.engine.stand_in import stand_in_image
 from t2i.prompts.tokens import PromptTokens, read_tokens
 
@@ -54,6 +57,30 @@ class ModelPainter:
 
 
 @dataclass(frozen=True)
+class NativePainter:
+    """An engine in our own loop, and what that needs besides the samples.
+
+    `kernels` is the folder of compiled kernels on a GPU, which goes with the painter.
+    """
+
+    loop: Any
+    tokens: PromptTokens
+    latent: np.ndarray
+    kernels: Any = None
+
+    @property
+    def side(self) -> int:
+        """Height and width of its images in pixels."""
+        side: int = self.loop.side
+        return side
+
+    def paint(self, indices: Sequence[int], batch_size: int) -> Images:
+        """Images of the samples `indices`; the loop fills up a short batch."""
+        images: Images = self.loop.images(self.tokens, indices, self.latent, batch_size)
+        return images
+
+
+@dataclass(frozen=True)
 class StandInPainter:
     """Pictures drawn from the sample's index, as fast as they come."""
 
@@ -65,6 +92,22 @@ class StandInPainter:
         shown = [index % self.pictures if self.pictures else index for index in indices]
         pixels = np.stack([stand_in_image(number, self.side) for number in shown])
         return Images(pixels, np.ones(len(indices), dtype=bool))
+
+
+def painted_ahead(
+    painter: Painter, batches: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[Images]:
+    """Images of each batch, in order; the next batch is painted while the caller has one.
+
+    So a GPU does not wait for pixels to be compressed.
+    """
+    with ThreadPoolExecutor(1) as background:
+        following = [background.submit(painter.paint, batch, batch_size) for batch in batches[:1]]
+        for batch in [*batches[1:], None]:
+            images = following.pop().result()
+            if batch is not None:
+                following.append(background.submit(painter.paint, batch, batch_size))
+            yield images
 
 
 def load_painter(
@@ -83,5 +126,13 @@ def load_painter(
 
     pipeline, manifest = load_engine(engine, device)
     latent = read_latent(latents, pipeline.unet.config.sample_size)
+    if manifest["backend"] == NATIVE:
+        loop, table = BACKENDS[NATIVE]
+        kernels, fast = None, []
+        if device == "cuda":
+            kernels = use_compiled(engine)
+            fast = [importlib.import_module(table).FAST]
+        running = importlib.import_module(loop).Loop(pipeline, manifest, *fast)
+        return NativePainter(running, read_tokens(tokens), latent, kernels), manifest
     sampler = (manifest["steps"], manifest["guidance"])
     return ModelPainter(pipeline, read_tokens(tokens), latent, *sampler), manifest

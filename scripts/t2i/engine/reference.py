@@ -40,7 +40,7 @@ def to_uint8(images: Tensor) -> Images:
     return Images(pixels.permute(0, 2, 3, 1).cpu().numpy(), finite.cpu().numpy())
 
 
-def _warn_of_unsound(images: Images, indices: Sequence[int]) -> None:
+def warn_of_unsound(images: Images, indices: Sequence[int]) -> None:
     """Name unsound samples in the log at once; hours later the verdict fails because of them."""
     colours = images.pixels.reshape(len(indices), -1)
     single = colours.min(axis=1) == colours.max(axis=1)
@@ -91,5 +91,5 @@ def generate(
         ).images
     whole = to_uint8(decoded)
     images = Images(whole.pixels[: len(indices)], whole.finite[: len(indices)])
-    _warn_of_unsound(images, indices)
+    warn_of_unsound(images, indices)
     return images

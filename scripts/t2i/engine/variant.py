@@ -29,7 +29,10 @@ NETWORKS = {
 class Variant:
     """How a model is run. `patch` is `path.py:function` or None; the rest is as in the config.
 
-    With `stand_in` (`side` in pixels, `images_per_second`) no model is run (`t2i.engine.stand_in`).
+    `backend` is `reference` (diffusers' pipeline) or `native` (`t2i.engine.loop`), `cache` says
+    which steps are deep (`t2i.engine.cache`; None: all), `vae` is the decoder's number format
+    (None: as diffusers decodes). With `stand_in` (`side` in pixels, `images_per_second`) no model
+    is run (`t2i.engine.stand_in`).
     """
 
     dtype: str
@@ -40,3 +43,6 @@ class Variant:
     guidance: float
     patch: str | None = None
     stand_in: dict[str, Any] | None = None
+    backend: str = "reference"
+    cache: dict[str, Any] | None = None
+    vae: str | None = None

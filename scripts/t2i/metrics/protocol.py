@@ -36,7 +36,7 @@ class Recipe:
     """What a variant's pictures were made from and how.
 
     `captions` and `latents` are the sha256 of captions.tsv and latents.npy; `patch` names what
-    changed the model (None: nothing).
+    changed the model, `cache` says which steps run all of it (None: nothing, all).
     """
 
     dataset: str
@@ -47,6 +47,7 @@ class Recipe:
     patch: str | None
     captions: str
     latents: str
+    cache: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,8 @@ def _made_differently(recipe: Recipe) -> list[str]:
         reasons.append(f"the model is {recipe.model}, not MLPerf's {MLPERF_MODEL}")
     if recipe.patch:
         reasons.append(f"the model is changed by the patch {recipe.patch}")
+    if recipe.cache:
+        reasons.append(f"DeepCache ({cache_in_words(recipe.cache)}) skips most of the model")
     if recipe.dataset != MLPERF_DATASET:
         reasons.append(f"the data set is {recipe.dataset}, not MLPerf's {MLPERF_DATASET}")
     elif recipe.captions != CAPTIONS_SHA256:
@@ -99,6 +102,13 @@ def _made_differently(recipe: Recipe) -> list[str]:
     if recipe.negative_prompt != NEGATIVE_PROMPT:
         reasons.append("the negative prompt is not MLPerf's")
     return reasons
+
+
+def cache_in_words(cache: Mapping[str, Any]) -> str:
+    """Which steps are deep, for a reader."""
+    if "interval" in cache:
+        return f"every {cache['interval']} steps a deep one"
+    return f"deep steps {', '.join(map(str, cache['deep']))}"
 
 
 def _scored_differently(scoring: Scoring) -> dict[str, list[str]]:

@@ -1,0 +1,1 @@
+"""Faster forms of operations for NVIDIA GPUs, written in Triton."""

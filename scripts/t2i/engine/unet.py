@@ -1,0 +1,418 @@
+"""SDXL's UNet as functions of the checkpoint's tensors, in the order that is quick to compute.
+
+The same mathematics as diffusers' UNet2DConditionModel, with these differences: features are NHWC;
+queries, keys and values come from one product; keys and values of the prompt and the time
+embeddings of all steps are computed once per image; skip connections are read where they lie, not
+concatenated; biases of the layers that add to a transformer's features are carried along as one
+vector, which the next norm adds. How many layers there are follows from the tensors, so that a
+UNet with fewer of them (`t2i.engine.prune`) runs as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.embeddings import get_timestep_embedding
+from torch import Tensor
+
+from t2i.engine.operations import Operations, interleaved, subpixel_weight
+
+TRANSFORMER_EPSILON = 1e-6  # of the norm before a transformer; diffusers has it as a constant
+LAYER_EPSILON = 1e-5
+
+# Keys and values (n, tokens, heads, size) of one layer's attention to the prompt.
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Tensors:
+    """The tensors of a checkpoint whose names begin with a prefix."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
+        self._tensors, self._prefix = tensors, prefix
+
+    def __call__(self, name: str) -> Tensor:
+        return self._tensors[self._prefix + name]
+
+    def __contains__(self, name: str) -> bool:
+        return self._prefix + name in self._tensors
+
+    def below(self, name: str) -> Tensors:
+        """Those of a part."""
+        return Tensors(self._tensors, f"{self._prefix}{name}.")
+
+    def several(self, name: str) -> Iterator[Tensors]:
+        """Those of the parts `name.0`, `name.1` and so on, as many as there are."""
+        number = 0
+        while any(key.startswith(f"{self._prefix}{name}.{number}.") for key in self._tensors):
+            yield self.below(f"{name}.{number}")
+            number += 1
+
+    def kernel(self, name: str) -> Tensor:
+        """A convolution's kernel in the memory layout of NHWC."""
+        return self(name).contiguous(memory_format=torch.channels_last)
+
+
+class Norm(NamedTuple):
+    """Weights of a GroupNorm."""
+
+    weight: Tensor
+    bias: Tensor
+    groups: int
+    epsilon: float
+
+
+class ResidualBlock:
+    """Norm, SiLU, convolution; norm, SiLU, convolution; plus the input, projected where it must be.
+
+    `widths` are the channels of its sources, and may be left out for a single one.
+
+    The first convolution's bias is part of the shift: `shift_bias`, and in the UNet `time`, weight
+    and bias of what makes the shift from the time embedding, has it in its own.
+    """
+
+    def __init__(
+        self, tensors: Tensors, widths: Sequence[int], groups: int, epsilon: float, ops: Operations
+    ) -> None:
+        self._ops = ops
+        self._first = Norm(tensors("norm1.weight"), tensors("norm1.bias"), groups, epsilon)
+        self._second = Norm(tensors("norm2.weight"), tensors("norm2.bias"), groups, epsilon)
+        self._kernels = tensors.kernel("conv1.weight"), tensors.kernel("conv2.weight")
+        self.shift_bias = tensors("conv1.bias")
+        self.time: tuple[Tensor, Tensor] | None = None
+        if "time_emb_proj.weight" in tensors:
+            bias = tensors("time_emb_proj.bias") + self.shift_bias
+            self.time = tensors("time_emb_proj.weight"), bias
+        self._bias = tensors("conv2.bias")
+        self._shortcut: list[Tensor] = []
+        if "conv_shortcut.weight" in tensors:
+            weight = tensors("conv_shortcut.weight").flatten(1)
+            self._shortcut = [
+                part.contiguous() for part in weight.split(list(widths) or weight.shape[1], dim=1)
+            ]
+            self._bias = self._bias + tensors("conv_shortcut.bias")
+
+    @property
+    def width(self) -> int:
+        """Channels of the result."""
+        return self._bias.numel()
+
+    def __call__(self, sources: Sequence[Tensor], shift: Tensor) -> Tensor:
+        """Features (n, h, w, width) of sources side by side; `shift` (n or 1, width)."""
+        features = self._ops.group_norm(sources, *self._first, silu=True)
+        features = self._ops.convolution(features, self._kernels[0])
+        features = self._ops.group_norm([features], *self._second, silu=True, shift=shift)
+        features = self._ops.convolution(features, self._kernels[1])
+        if not self._shortcut:
+            return self._ops.add(features, sources[0], self._bias)
+        residual = F.linear(sources[0], self._shortcut[0], self._bias)
+        for source, weight in zip(sources[1:], self._shortcut[1:], strict=True):
+            residual = self._ops.linear_add(residual, source, weight)
+        return self._ops.add(features, residual, None)
+
+
+class TransformerBlock:
+    """Attention to the image, attention to the prompt, feed-forward; each adds to the features.
+
+    The features it gets and gives lack the biases that were not added yet: `carried` for the
+    input, `left` for the output (both (channels,), None: nothing).
+    """
+
+    def __init__(
+        self, tensors: Tensors, heads: int, carried: Tensor | None, ops: Operations
+    ) -> None:
+        self._ops, self._heads = ops, heads
+
+        def norm(name: str, shift: Tensor | None) -> tuple[Any, ...]:
+            weights = tensors(f"{name}.weight"), tensors(f"{name}.bias")
+            return (*weights, LAYER_EPSILON, shift)
+
+        def after(shift: Tensor | None, name: str) -> Tensor:
+            bias = tensors(name).float()
+            return bias if shift is None else shift.float() + bias
+
+        of_image, of_prompt = tensors.below("attn1"), tensors.below("attn2")
+        second = after(carried, "attn1.to_out.0.bias")
+        third = after(second, "attn2.to_out.0.bias")
+        self.left = after(third, "ff.net.2.bias")
+        self._norms = norm("norm1", carried), norm("norm2", second), norm("norm3", third)
+        self._qkv = torch.cat([of_image(f"to_{name}.weight") for name in "qkv"])
+        self._query = of_prompt("to_q.weight")
+        self._keys_values = torch.cat([of_prompt("to_k.weight"), of_prompt("to_v.weight")])
+        self._out = of_image("to_out.0.weight"), of_prompt("to_out.0.weight")
+        gated = tensors.below("ff.net.0.proj")
+        self._gated = interleaved(gated("weight")), interleaved(gated("bias"))
+        self._contracted = tensors("ff.net.2.weight")
+
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """Keys and values of the prompt's embeddings (n, tokens, width)."""
+        keys, values = self._split(F.linear(context, self._keys_values), 2)
+        return keys, values
+
+    def __call__(self, features: Tensor, prompt: KeysValues) -> Tensor:
+        """Features (n, length, channels) of features, whose memory is used again."""
+        ops = self._ops
+        seen = ops.layer_norm(features, *self._norms[0])
+        attended = ops.attention(*self._split(F.linear(seen, self._qkv), 3))
+        features = ops.linear_add(features, attended, self._out[0])
+        seen = ops.layer_norm(features, *self._norms[1])
+        (query,) = self._split(F.linear(seen, self._query), 1)
+        features = ops.linear_add(features, ops.attention(query, *prompt), self._out[1])
+        seen = ops.layer_norm(features, *self._norms[2])
+        return ops.linear_add(features, ops.geglu(seen, *self._gated), self._contracted)
+
+    def _split(self, features: Tensor, parts: int) -> Sequence[Tensor]:
+        n, length, _ = features.shape
+        return features.view(n, length, parts, self._heads, -1).unbind(2)
+
+
+class Transformer:
+    """A norm, a projection, blocks, a projection back, and the input added."""
+
+    def __init__(self, tensors: Tensors, heads: int, groups: int, ops: Operations) -> None:
+        self._ops = ops
+        weights = tensors("norm.weight"), tensors("norm.bias")
+        self._norm = Norm(*weights, groups, TRANSFORMER_EPSILON)
+        self._in = tensors("proj_in.weight"), tensors("proj_in.bias")
+        self.blocks: list[TransformerBlock] = []
+        carried: Tensor | None = None
+        for part in tensors.several("transformer_blocks"):
+            self.blocks.append(TransformerBlock(part, heads, carried, ops))
+            carried = self.blocks[-1].left
+        weight, bias = tensors("proj_out.weight"), tensors("proj_out.bias")
+        if carried is not None:
+            bias = (weight.float() @ carried + bias.float()).to(bias.dtype)
+        self._out = weight, bias
+
+    def __call__(self, features: Tensor, prompts: Iterator[KeysValues]) -> Tensor:
+        """Features (n, h, w, channels) of features."""
+        inner = self._ops.group_norm([features], *self._norm, silu=False)
+        inner = F.linear(inner, *self._in).flatten(1, 2)
+        for block in self.blocks:
+            inner = block(inner, next(prompts))
+        return self._ops.add(F.linear(inner, *self._out).view_as(features), features, None)
+
+
+@dataclass(frozen=True)
+class Level:
+    """A block of diffusers: residual blocks, some with a transformer after them, and a scaler."""
+
+    residuals: list[ResidualBlock]
+    transformers: list[Transformer]
+    scale: tuple[Tensor, Tensor] | None  # kernel and bias of the down- or upsampler
+
+    @property
+    def width(self) -> int:
+        """Channels of the result."""
+        return self.residuals[-1].width
+
+    def pairs(self) -> Iterator[tuple[ResidualBlock, Transformer | None]]:
+        """Each residual block with the transformer after it."""
+        yield from zip_longest(self.residuals, self.transformers)
+
+
+class Kept(NamedTuple):
+    """What DeepCache keeps of a deep pass.
+
+    Features that enter the last level, and the skip connections of the first level's residual
+    blocks in the order in which they were made.
+    """
+
+    features: Tensor
+    skips: tuple[Tensor, ...]
+
+
+class UNet:
+    """The UNet of a checkpoint (`tensors` by diffusers' names) with its configuration.
+
+    Raises ValueError for a structure other than SDXL's.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], config: Any, ops: Operations) -> None:
+        _check_structure(config)
+        self._ops, self._config = ops, config
+        whole = Tensors(tensors)
+        heads: Sequence[int] = config.attention_head_dim  # diffusers' name for their number
+        self._conv_in = whole.kernel("conv_in.weight"), whole("conv_in.bias")
+        skips = [whole("conv_in.bias").numel()]
+        self._down: list[Level] = []
+        for part, number in zip(whole.several("down_blocks"), heads, strict=True):
+            level = self._level(part, number, skips[-1], [])
+            skips += [block.width for block in level.residuals]
+            if level.scale is not None:
+                skips.append(level.width)
+            self._down.append(level)
+        self._middle = self._level(whole.below("mid_block"), heads[-1], skips[-1], [])
+        width = self._middle.width
+        self._up: list[Level] = []
+        for part, number in zip(whole.several("up_blocks"), reversed(heads), strict=True):
+            self._up.append(self._level(part, number, width, skips))
+            width = self._up[-1].width
+        self._norm_out = Norm(
+            whole("conv_norm_out.weight"),
+            whole("conv_norm_out.bias"),
+            config.norm_num_groups,
+            config.norm_eps,
+        )
+        self._conv_out = whole.kernel("conv_out.weight"), whole("conv_out.bias")
+        self._time = _perceptron(whole.below("time_embedding"))
+        self._added = _perceptron(whole.below("add_embedding"))
+        levels = (*self._down, self._middle, *self._up)
+        times = [block.time for level in levels for block in level.residuals]
+        self._shift_weight = torch.cat([weight for weight, _ in filter(None, times)])
+        self._shift_bias = torch.cat([bias for _, bias in filter(None, times)])
+        self._widths = [bias.numel() for _, bias in filter(None, times)]
+        self._blocks = [
+            block for level in levels for each in level.transformers for block in each.blocks
+        ]
+
+    def _level(self, part: Tensors, heads: int, width: int, skips: list[int]) -> Level:
+        """A level whose input has `width` channels; takes its skip connections from the end."""
+        groups, residuals = self._config.norm_num_groups, []
+        for tensors in part.several("resnets"):
+            widths = [width, skips.pop()] if skips else [width]
+            block = ResidualBlock(tensors, widths, groups, self._config.norm_eps, self._ops)
+            residuals.append(block)
+            width = block.width
+        transformers = [
+            Transformer(tensors, heads, groups, self._ops) for tensors in part.several("attentions")
+        ]
+        scale = None
+        if "downsamplers.0.conv.weight" in part:
+            conv = part.below("downsamplers.0.conv")
+            scale = conv.kernel("weight"), conv("bias")
+        elif "upsamplers.0.conv.weight" in part:
+            conv = part.below("upsamplers.0.conv")
+            kernel = subpixel_weight(conv("weight"))
+            scale = kernel.contiguous(memory_format=torch.channels_last), conv("bias")
+        return Level(residuals, transformers, scale)
+
+    def prompts(self, context: Tensor) -> list[KeysValues]:
+        """Keys and values of each layer for the prompt's embeddings (n, tokens, width)."""
+        return [block.keys_values(context) for block in self._blocks]
+
+    def shifts(self, timesteps: Tensor, pooled: Tensor, sizes: Tensor) -> Tensor:
+        """What each step adds in the residual blocks, (steps, n, sum of their widths).
+
+        `timesteps` (steps,), `pooled` embeddings (n, width), `sizes` (n, 6): the original size,
+        the crop and the target size that SDXL is conditioned on.
+        """
+        config, dtype = self._config, pooled.dtype
+        width = self._conv_in[1].numel()
+        times = get_timestep_embedding(
+            timesteps, width, config.flip_sin_to_cos, config.freq_shift
+        ).to(dtype)
+        numbers = get_timestep_embedding(
+            sizes.flatten(),
+            config.addition_time_embed_dim,
+            config.flip_sin_to_cos,
+            config.freq_shift,
+        )
+        added = torch.cat([pooled, numbers.view(len(sizes), -1).to(dtype)], dim=-1)
+        embedded = _perceive(self._time, times)[:, None] + _perceive(self._added, added)
+        return F.linear(F.silu(embedded), self._shift_weight, self._shift_bias)
+
+    def __call__(
+        self, sample: Tensor, shift: Tensor, prompts: Sequence[KeysValues]
+    ) -> tuple[Tensor, Kept]:
+        """The noise (n, h, w, 4) in a sample (n, h, w, 4), and what a shallow pass may reuse.
+
+        `shift` (n, sum of widths) is that of the step, `prompts` are those of the image.
+        """
+        shifts, keys_values = iter(shift.split(self._widths, dim=1)), iter(prompts)
+        features = self._enter(sample)
+        skips = [features]
+        for level in self._down:
+            for block, transformer in level.pairs():
+                features = block([features], next(shifts))
+                if transformer is not None:
+                    features = transformer(features, keys_values)
+                skips.append(features)
+            if level.scale is not None:
+                kernel, bias = level.scale
+                features = self._ops.convolution(features, kernel, stride=2) + bias
+                skips.append(features)
+        kept = tuple(skips[1 : 1 + len(self._down[0].residuals)])
+        for block, transformer in self._middle.pairs():
+            features = block([features], next(shifts))
+            if transformer is not None:
+                features = transformer(features, keys_values)
+        for level in self._up:
+            if level is self._up[-1]:
+                entered = features
+            for block, transformer in level.pairs():
+                features = block([features, skips.pop()], next(shifts))
+                if transformer is not None:
+                    features = transformer(features, keys_values)
+            if level.scale is not None:
+                features = self._ops.upsample_convolution(features, *level.scale)
+        return self._leave(features), Kept(entered, kept)
+
+    def shallow(self, sample: Tensor, shift: Tensor, kept: Kept) -> Tensor:
+        """The noise by the last level alone, from what a deep pass kept (DeepCache).
+
+        Ma et al. (2024), at the boundary of NVIDIA's MLPerf v4.0 submission: only the very first
+        convolution sees the new sample.
+        """
+        last = self._up[-1].residuals
+        shifts = shift.split(self._widths, dim=1)[-len(last) :]
+        features, skips = kept.features, [self._enter(sample), *kept.skips]
+        for block, part in zip(last, shifts, strict=True):
+            features = block([features, skips.pop()], part)
+        return self._leave(features)
+
+    def _enter(self, sample: Tensor) -> Tensor:
+        kernel, bias = self._conv_in
+        return self._ops.convolution(sample, kernel) + bias
+
+    def _leave(self, features: Tensor) -> Tensor:
+        features = self._ops.group_norm([features], *self._norm_out, silu=True)
+        kernel, bias = self._conv_out
+        return self._ops.convolution(features, kernel) + bias
+
+
+def _perceptron(part: Tensors) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    first = part("linear_1.weight"), part("linear_1.bias")
+    return first, (part("linear_2.weight"), part("linear_2.bias"))
+
+
+def _perceive(
+    layers: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], values: Tensor
+) -> Tensor:
+    first, second = layers
+    return F.linear(F.silu(F.linear(values, *first)), *second)
+
+
+# What SDXL's configuration has, where diffusers knows other values too.
+STRUCTURE = {
+    "act_fn": "silu",
+    "addition_embed_type": "text_time",
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "downsample_padding": 1,
+    "encoder_hid_dim_type": None,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "resnet_time_scale_shift": "default",
+    "time_embedding_type": "positional",
+    "use_linear_projection": True,
+}
+
+
+def _check_structure(config: Any) -> None:
+    """Raise ValueError for a UNet whose structure this module does not compute."""
+    down, up = list(config.down_block_types), list(config.up_block_types)
+    plain = {"DownBlock2D", "UpBlock2D"}
+    problems = [
+        f"{key} {config[key]!r}, not {value!r}"
+        for key, value in STRUCTURE.items()
+        if config.get(key, value) != value
+    ]
+    if {down[0], up[-1]} != plain or set(down[1:]) != {"CrossAttnDownBlock2D"}:
+        problems.append(f"blocks {down} and {up}, of which all but the outermost have transformers")
+    if problems:
+        raise ValueError(f"not a UNet of SDXL's structure: {'; '.join(problems)}")
