@@ -22,10 +22,11 @@ with (
     tar, manifest = Path(snakemake.input.images), Path(snakemake.input.manifest)
     features = score_shard(
         read_manifest(manifest)["samples"],
-        (pixels for _, pixels in read_shard(tar, manifest)),
+        (pixels for _, pixels in read_shard(tar, manifest, threads=snakemake.threads)),
         captions,
         load_inception(Path(snakemake.input.inception[0]), device),
         load_clip(Path(snakemake.input.clip[0]).parent, device),
         snakemake.params.batch_size,
+        snakemake.threads,
     )
     write_features(Path(snakemake.output[0]), features)

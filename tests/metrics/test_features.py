@@ -95,7 +95,7 @@ def test_preprocessing(
     size: tuple[int, int], random_clip: tuple[Path, Any, Callable[[Image.Image], torch.Tensor]]
 ) -> None:
     image = np.random.default_rng(6).integers(0, 256, (*size, 3), dtype=np.uint8)
-    ours = clip.preprocess(image[None])
+    ours = clip.preprocess(image)[None]
     assert ours.shape == (1, 3, 224, 224)
     transform = random_clip[2]
     assert torch.equal(ours[0], transform(Image.fromarray(image)))
@@ -165,6 +165,9 @@ def test_a_shard_is_scored_batch_by_batch(
     texts = clip.caption_embeddings(loaded, captions, 2)
     scores = clip.clip_scores(clip.image_embeddings(loaded, stack, 2), texts)
     assert np.array_equal(features.clip, scores)
+    several = score_shard(samples, iter(stack), captions, network, loaded, 2, threads=3)
+    for name in NAMES:
+        assert np.array_equal(getattr(several, name), getattr(features, name)), name
     assert features.low.tolist() == [image.min() for image in stack]
     assert features.high.tolist() == [image.max() for image in stack]
     assert features.size.tolist() == 5 * [[32, 32]]

@@ -130,6 +130,16 @@ class Loop:
             batch.denoise(tokens, rows, latent)
             return batch.latents.permute(0, 3, 1, 2).clone()
 
+    def parts(self, batch_size: int) -> dict[str, Callable[[], None]]:
+        """The parts of a batch that was painted before, to be timed one by one.
+
+        They leave buffers behind that mean nothing.
+        """
+        batch = self._batches[batch_size]
+        named = {"text": "encode", "once": "prepare", "UNet": "deep", "shallow": "shallow"}
+        named["VAE"] = "decode"
+        return {part: batch.part(name) for part, name in named.items() if batch.has(name)}
+
 
 class _Batch:
     """The buffers and graphs of one batch size."""
@@ -193,6 +203,20 @@ class _Batch:
                 self._run("deep", self._deep_step)
             else:
                 self._run("shallow", self._shallow_step)
+
+    def has(self, name: str) -> bool:
+        """Whether this was run."""
+        return name in self._graphs
+
+    def part(self, name: str) -> Callable[[], None]:
+        """One of the functions or graphs, which begins with the first step."""
+
+        def call() -> None:
+            with torch.inference_mode():
+                self._step.zero_()
+                self._graphs[name]()
+
+        return call
 
     def _run(self, name: str, function: Callable[[], None]) -> None:
         """Call a function; on a GPU as a graph, which is captured at the first call.

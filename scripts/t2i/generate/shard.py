@@ -20,6 +20,7 @@ from t2i.base.files import (
     write_json,
 )
 from t2i.base.images import decode_png, encode_png, pixel_digest
+from t2i.base.parallel import mapped
 
 SCHEMA = 1
 
@@ -96,33 +97,41 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def read_shard(
-    tar: Path, manifest: Path, wanted: Collection[int] | None = None
+    tar: Path, manifest: Path, wanted: Collection[int] | None = None, threads: int = 1
 ) -> Iterator[tuple[Sample, np.ndarray]]:
     """Each sample of a shard with its pixels (height, width, 3) uint8, in index order, verified.
 
-    With `wanted`, only samples of these indices are read. Raises DamagedShard, which names file
-    and sample, when anything differs from the manifest.
+    With `wanted`, only samples of these indices are read. `threads` decompress and verify. Raises
+    DamagedShard, which names file and sample, when anything differs from the manifest.
     """
     samples: list[Sample] = read_manifest(manifest)["samples"]
     if wanted is not None:
         samples = [sample for sample in samples if sample.index in wanted]
     try:
         with tarfile.open(tar, "r:") as archive:
-            for sample in samples:
-                member = archive.getmember(sample.file)
-                handle = archive.extractfile(member)
-                if handle is None or not member.isreg() or member.issparse():
-                    raise DamagedShard(f"{tar}: {sample.file} is not a plain file")
-                pixels = decode_png(handle.read())
-                if pixel_digest(pixels) != sample.sha256:
-                    raise DamagedShard(f"{tar}: the pixels of sample {sample.index} have changed")
-                yield sample, pixels
+            files = ((sample, _member(archive, tar, sample.file)) for sample in samples)
+            yield from mapped(lambda entry: _verified(tar, *entry), files, threads)
     except (OSError, KeyError, ValueError, tarfile.TarError, SyntaxError) as error:
         if isinstance(error, DamagedShard):
             raise
         raise DamagedShard(
             f"{tar}: damaged ({error}); delete it and run again to regenerate this shard"
         ) from error
+
+
+def _member(archive: tarfile.TarFile, tar: Path, name: str) -> bytes:
+    member = archive.getmember(name)
+    handle = archive.extractfile(member)
+    if handle is None or not member.isreg() or member.issparse():
+        raise DamagedShard(f"{tar}: {name} is not a plain file")
+    return handle.read()
+
+
+def _verified(tar: Path, sample: Sample, png: bytes) -> tuple[Sample, np.ndarray]:
+    pixels = decode_png(png)
+    if pixel_digest(pixels) != sample.sha256:
+        raise DamagedShard(f"{tar}: the pixels of sample {sample.index} have changed")
+    return sample, pixels
 
 
 def find_damage(tar: Path, manifest: Path, verified: dict[str, Any]) -> str | None:

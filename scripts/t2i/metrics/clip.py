@@ -5,6 +5,7 @@ from __future__ import annotations
 import t2i.job.torch_shim  # noqa: F401
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,13 @@ def load_clip(folder: Path, device: str) -> Any:
     return model.to(device)
 
 
-def preprocess(images: np.ndarray) -> Tensor:
-    """open_clip's validation transform: images (n, height, width, 3) uint8 to (n, 3, 224, 224).
+def preprocess(image: np.ndarray) -> Tensor:
+    """open_clip's validation transform: an image (height, width, 3) uint8 to (3, 224, 224).
 
     Bicubic resize of the shorter side with PIL's antialiasing, centre crop, normalisation.
     """
-    transform = image_transform(CLIP_SIDE, is_train=False)
-    return torch.stack([transform(Image.fromarray(image)) for image in images])
+    tensor: Tensor = image_transform(CLIP_SIDE, is_train=False)(Image.fromarray(image))
+    return tensor
 
 
 def caption_embeddings(model: Any, captions: list[str], batch_size: int) -> np.ndarray:
@@ -68,13 +69,19 @@ def caption_embeddings(model: Any, captions: list[str], batch_size: int) -> np.n
     return embeddings
 
 
-def image_embeddings(model: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Unit embeddings (n, d) float32 of images (n, height, width, 3) uint8."""
+def image_embeddings(model: Any, images: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
+    """Unit embeddings (n, d) float32 of images (height, width, 3) uint8."""
+    inputs = np.stack([preprocess(image).numpy() for image in images])
+    return input_embeddings(model, inputs, batch_size)
+
+
+def input_embeddings(model: Any, inputs: np.ndarray, batch_size: int) -> np.ndarray:
+    """Unit embeddings (n, d) float32 of images as `preprocess` gives them, (n, 3, 224, 224)."""
     device = model.logit_scale.device
     rows = []
     with torch.inference_mode():
-        for batch, count in padded_batches(images, batch_size):
-            encoded = model.encode_image(preprocess(batch).to(device))
+        for batch, count in padded_batches(inputs, batch_size):
+            encoded = model.encode_image(torch.from_numpy(batch).to(device))
             rows.append(nn.functional.normalize(encoded, dim=-1)[:count])
     embeddings: np.ndarray = torch.cat(rows).cpu().numpy()
     return embeddings

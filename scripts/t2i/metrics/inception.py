@@ -78,14 +78,14 @@ def network_input(image: np.ndarray, device: torch.device) -> Tensor:
     return 2 * scaled - 1
 
 
-def padded_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+def padded_batches(rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Batches of exactly `batch_size` rows and how many of them count; the last row fills the tail.
 
     At a fixed batch size a row's result does not depend on its neighbours, so padding makes
     features independent of how a run is cut into shards.
     """
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
         missing = batch_size - len(batch)
         yield np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]), len(batch)
 

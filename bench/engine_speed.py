@@ -1,0 +1,459 @@
+"""How fast images are made: diffusers as MLPerf's reference calls it, diffusers compiled, and ours.
+
+One process, one run, the same weights for all: SDXL's real configuration with random weights, or a
+folder in diffusers' layout (--model). Contenders paint in turn, --repeats times; medians count, and
+the spread is beside. On a CPU the miniature in models/ takes SDXL's place, and nothing compiles.
+
+reference    diffusers' pipeline at fp16, one image at a time
+compiled     the same at our batch size: torch.compile of UNet and decoder, NHWC, fused QKV
+native fp16  backend: native at fp16 with the decoder in bf16
+native bf16  backend: native at bf16
+cache        native bf16 with DeepCache, every second step a deep one
+single       native bf16, one image at a time, as in SingleStream
+
+An image that is not finite or has one colour ends the run. Another process on the GPU, or a clock
+held down by heat or the power supply, is said in the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SDXL = ROOT / "config" / "models" / "sdxl-base-1.0"
+MICRO = ROOT / "models" / "micro-sdxl"
+STEPS, GUIDANCE, SEED = 20, 8.0, 0
+NAMES = ("reference", "compiled", "native fp16", "native bf16", "cache", "single")
+QUERY = "power.draw,clocks.sm,clocks_event_reasons.active"
+HELD_DOWN = {0x8: "hardware slowdown", 0x20: "heat (driver)", 0x40: "heat", 0x80: "power supply"}
+sys.path.insert(0, str(ROOT / "scripts"))
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as jobs have it
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="diffusers' layout; random weights unless given")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--batch", type=int, default=8, help="images painted together")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each contender")
+    parser.add_argument("--contenders", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--json", type=Path, help="write everything that was measured")
+    parser.add_argument("--plot", type=Path, help="write a bar chart (SVG)")
+    return parser.parse_args()
+
+
+@dataclass
+class Result:
+    """What was measured of a contender; seconds, watts and milliseconds, each by median."""
+
+    name: str
+    images: int  # of one call
+    build: float = 0.0  # from loaded weights to the first call
+    first: float = 0.0  # the first call, with all that is compiled
+    memory: float = 0.0  # bytes at most, beside the other contenders'
+    error: float = 0.0  # of the final latents, relative to fp32's
+    seconds: list[float] = field(default_factory=list)
+    watts: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.images / statistics.median(self.seconds)
+
+
+class Bench:
+    """A model, inputs that all contenders get, and a clock that waits for the device."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import numpy as np
+        import torch
+
+        from t2i.prompts.tokens import PromptTokens
+
+        self.device: str = options.device
+        self.cuda = self.device == "cuda"
+        self.folder: Path | None = options.model or (None if self.cuda else MICRO)
+        random = np.random.default_rng(SEED)
+        ids = [random.integers(1, 300, (64, 77)) for _ in range(2)]
+        self.tokens = PromptTokens(*ids, ids[0][0], ids[1][0])
+        side = 128 if self.cuda or options.model else 16
+        self.latent = random.standard_normal((1, 4, side, side)).astype(np.float32)
+        torch.backends.cudnn.deterministic = True
+
+    @property
+    def label(self) -> str:
+        """The model, in words."""
+        if self.folder is None:
+            return "SDXL base 1.0, random weights"
+        return "the miniature" if self.folder == MICRO else str(self.folder)
+
+    def pipeline(self, dtype: Any) -> Any:
+        """diffusers' pipeline at a number format, without tokenizers."""
+        import torch
+        from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+        from t2i.engine.variant import NETWORKS
+
+        networks = {}
+        for number, (name, kind) in enumerate(NETWORKS.items()):
+            if self.folder is None:
+                torch.manual_seed(SEED + number)
+                with torch.device(self.device):
+                    network = _random_network(kind, SDXL / name)
+            else:
+                files = {"variant": "fp16"} if self.folder == MICRO else {}
+                network = kind.from_pretrained(self.folder / name, local_files_only=True, **files)
+            networks[name] = network.to(self.device, dtype).eval()
+        scheduler = EulerDiscreteScheduler.from_pretrained((self.folder or SDXL) / "scheduler")
+        pipeline = StableDiffusionXLPipeline(
+            **networks, scheduler=scheduler, tokenizer=None, tokenizer_2=None, add_watermarker=False
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def seconds(self, call: Callable[[], Any]) -> float:
+        """Time of a call until the device has done it."""
+        import torch
+
+        if self.cuda:
+            torch.cuda.synchronize()
+        begin = time.perf_counter()
+        call()
+        if self.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    def matmul_rate(self) -> float:
+        """FLOP/s of one large product in bf16, the best of five; fp32 on a CPU."""
+        import torch
+
+        size, dtype = (8192, torch.bfloat16) if self.cuda else (1024, torch.float32)
+        one = torch.randn(size, size, dtype=dtype, device=self.device)
+        return max(2 * size**3 / self.seconds(lambda: one @ one) for _ in range(6))
+
+
+def _random_network(kind: Any, folder: Path) -> Any:
+    if hasattr(kind, "load_config"):
+        return kind.from_config(kind.load_config(folder))
+    return kind(kind.config_class.from_pretrained(folder))
+
+
+class Diffusers:
+    """diffusers' pipeline, plain or compiled."""
+
+    def __init__(self, bench: Bench, size: int, compiled: bool) -> None:
+        import torch
+
+        self._bench, self._size = bench, size
+        self.pipeline = bench.pipeline(torch.float16)
+        if compiled:
+            unet, vae = self.pipeline.unet, self.pipeline.vae
+            unet.to(memory_format=torch.channels_last).fuse_qkv_projections()
+            vae.to(memory_format=torch.channels_last)
+            self.pipeline.unet.compile(fullgraph=True, dynamic=False)
+            vae.decode = torch.compile(vae.decode, dynamic=False)
+
+    def paint(self) -> Any:
+        """Images of one call."""
+        from t2i.engine.reference import generate
+
+        inputs = self._bench.tokens, range(self._size), self._bench.latent, self._size
+        return generate(self.pipeline, *inputs, STEPS, GUIDANCE)
+
+    def parts(self) -> dict[str, Callable[[], Any]]:
+        """The UNet's pass of one step."""
+        import torch
+
+        pipeline, bench = self.pipeline, self._bench
+        rows, dtype = 2 * self._size, pipeline.unet.dtype
+        config = pipeline.unet.config
+        pooled = pipeline.text_encoder_2.config.projection_dim
+        tensors = {
+            name: torch.randn(shape, dtype=dtype, device=bench.device)
+            for name, shape in {
+                "sample": (rows, 4, *bench.latent.shape[2:]),
+                "encoder_hidden_states": (rows, 77, config.cross_attention_dim),
+                "text_embeds": (rows, pooled),
+                "time_ids": (rows, 6),
+            }.items()
+        }
+        added = {name: tensors.pop(name) for name in ("text_embeds", "time_ids")}
+        timestep = torch.tensor(951.0, device=bench.device)
+
+        def unet() -> Any:
+            with torch.inference_mode():
+                return pipeline.unet(timestep=timestep, added_cond_kwargs=added, **tensors)
+
+        return {"UNet": unet}
+
+    def latents(self) -> Any:
+        """Final latents of the first sample (1, 4, h, w), by the pipeline itself."""
+        kept = {}
+
+        def keep(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            kept[step] = tensors["latents"]
+            return {}
+
+        original = type(self.pipeline).__call__
+
+        class Watched(type(self.pipeline)):  # type: ignore[misc]
+            def __call__(self, **named: Any) -> Any:
+                return original(self, **named, callback_on_step_end=keep)
+
+        self.pipeline.__class__, plain = Watched, self.pipeline.__class__
+        self.paint()
+        self.pipeline.__class__ = plain
+        return kept[STEPS - 1][:1]
+
+
+class Native:
+    """Our own loop."""
+
+    def __init__(self, bench: Bench, size: int, dtype: Any, cache: dict[str, int] | None) -> None:
+        from t2i.engine.loop import Loop
+        from t2i.engine.operations import PLAIN
+
+        operations = PLAIN
+        if bench.cuda:
+            from t2i.engine.kernels.table import FAST as operations
+        self._bench, self._size = bench, size
+        options = {"steps": STEPS, "guidance": GUIDANCE, "cache": cache, "vae": "bf16"}
+        self.loop = Loop(bench.pipeline(dtype), options, operations)
+
+    def paint(self) -> Any:
+        """Images of one call."""
+        bench = self._bench
+        return self.loop.images(bench.tokens, range(self._size), bench.latent, self._size)
+
+    def parts(self) -> dict[str, Callable[[], Any]]:
+        """Text encoders, what is done once per image, a pass of the UNet, the decoder."""
+        return self.loop.parts(self._size)
+
+    def latents(self) -> Any:
+        """Final latents of the first sample (1, 4, h, w)."""
+        bench = self._bench
+        return self.loop.final_latents(bench.tokens, range(self._size), bench.latent)[:1]
+
+
+def contender(bench: Bench, name: str, batch: int) -> tuple[Any, int]:
+    """What paints by a name, and the images of one call."""
+    import torch
+
+    if name in ("reference", "compiled"):
+        size = 1 if name == "reference" else batch
+        return Diffusers(bench, size, name == "compiled"), size
+    size = 1 if name == "single" else batch
+    dtype = torch.float16 if name == "native fp16" else torch.bfloat16
+    return Native(bench, size, dtype, {"interval": 2} if name == "cache" else None), size
+
+
+def check(images: Any, name: str) -> None:
+    """End the run for images that are not finite or have one colour."""
+    flat = images.pixels.reshape(len(images.pixels), -1)
+    if not images.finite.all() or (flat.min(axis=1) == flat.max(axis=1)).any():
+        sys.exit(f"{name}: an image is not finite or has one colour; nothing was measured")
+
+
+class Driver:
+    """What nvidia-smi says while something runs."""
+
+    def __init__(self, cuda: bool) -> None:
+        self._cuda = cuda
+        self.remarks: set[str] = set()
+        command = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
+        if cuda and len(subprocess.check_output(command, text=True).split()) > 1:
+            self.remarks.add("another process used the GPU")
+
+    @contextmanager
+    def watched(self, watts: list[float]) -> Iterator[None]:
+        """Append the mean power while the block runs, and note a clock that was held down."""
+        if not self._cuda:
+            yield
+            return
+        with tempfile.TemporaryFile("w+") as output:
+            command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
+            watcher = subprocess.Popen([*command, "-lms", "100"], stdout=output)
+            try:
+                yield
+            finally:
+                watcher.terminate()
+                watcher.wait()
+            output.seek(0)
+            rows = [line.split(", ") for line in output if line.count(", ") == 2]
+        if rows:
+            watts.append(statistics.mean(float(row[0]) for row in rows))
+        for row in rows:
+            active = int(row[2], 16)
+            self.remarks |= {text for bit, text in HELD_DOWN.items() if active & bit}
+
+
+def measure(bench: Bench, options: argparse.Namespace) -> tuple[list[Result], Driver]:
+    """Every contender's result, painted in turn."""
+    import torch
+
+    driver = Driver(bench.cuda)
+    exact = _exact_latents(bench)
+    running = []
+    for name in options.contenders:
+        before = torch.cuda.memory_allocated() if bench.cuda else 0
+        begin = time.perf_counter()
+        painter, size = contender(bench, name, options.batch)
+        result = Result(name, size, build=time.perf_counter() - begin)
+        if bench.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        result.first = bench.seconds(
+            lambda painter=painter, name=name: check(painter.paint(), name)
+        )
+        if bench.cuda:
+            result.memory = torch.cuda.max_memory_allocated() - before
+        difference = painter.latents().float() - exact
+        result.error = float(difference.norm() / exact.norm())
+        running.append((result, painter))
+        print(f"{name}: ready after {result.build + result.first:.1f} s", flush=True)
+    for _ in range(options.repeats):
+        for result, painter in running:
+            with driver.watched(result.watts):
+                result.seconds.append(bench.seconds(painter.paint))
+    for result, painter in running:
+        for part, call in painter.parts().items():
+            call()
+            times = [bench.seconds(call) for _ in range(max(3, options.repeats))]
+            result.parts[part] = 1000 * statistics.median(times)
+    return [result for result, _ in running], driver
+
+
+def _exact_latents(bench: Bench) -> Any:
+    """Final latents of the first sample, by diffusers at fp32."""
+    import torch
+
+    whole = Diffusers.__new__(Diffusers)
+    whole._bench, whole._size, whole.pipeline = bench, 1, bench.pipeline(torch.float32)
+    latents = whole.latents().float()
+    del whole
+    if bench.cuda:
+        torch.cuda.empty_cache()
+    return latents
+
+
+def table(results: list[Result], unet_flops: float, matmul: float) -> str:
+    """The results as a Markdown table."""
+    first = results[0].rate
+    lines = [
+        "| contender | images | img/s | spread | times | s a call | UNet ms | UNet TFLOP/s | "
+        "text / once / VAE ms an image | GB | J an image | first call s | error |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        seconds = statistics.median(result.seconds)
+        spread = (max(result.seconds) - min(result.seconds)) / seconds
+        unet = result.parts["UNet"]
+        others = " / ".join(
+            f"{result.parts[part] / (result.images if part != 'VAE' else 1):.1f}"
+            for part in ("text", "once", "VAE")
+            if part in result.parts
+        )
+        joules = statistics.mean(result.watts) / result.rate if result.watts else 0.0
+        lines.append(
+            f"| {result.name} | {result.images} | {result.rate:.3f} | {spread:.1%} | "
+            f"{result.rate / first:.2f} | {seconds:.3f} | {unet:.1f} | "
+            f"{2 * result.images * unet_flops / unet / 1e9:.3g} | {others or '-'} | "
+            f"{result.memory / 1e9:.1f} | {joules:.0f} | {result.first:.1f} | {result.error:.4f} |"
+        )
+    lines.append(f"\nOne large product of the same run: {matmul / 1e12:.3g} TFLOP/s.")
+    return "\n".join(lines)
+
+
+def unet_flops(bench: Bench) -> float:
+    """FLOPs of the UNet for one row, counted by torch on tensors without memory."""
+    import torch
+    from diffusers import UNet2DConditionModel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    folder = bench.folder or SDXL
+    with torch.device("meta"), torch.inference_mode():
+        unet = _random_network(UNet2DConditionModel, folder / "unet")
+        config = unet.config
+        added = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        with FlopCounterMode(display=False) as counter:
+            unet(
+                torch.empty(1, 4, *bench.latent.shape[2:]),
+                torch.empty(()),
+                torch.empty(1, 77, config.cross_attention_dim),
+                added_cond_kwargs={
+                    "text_embeds": torch.empty(1, added),
+                    "time_ids": torch.empty(1, 6),
+                },
+            )
+    return float(counter.get_total_flops())
+
+
+def plot(results: list[Result], title: str, path: Path) -> None:
+    """A bar for each contender's images a second."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 0.5 + 0.45 * len(results)))
+    bars = axes.barh([result.name for result in results], [result.rate for result in results])
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.invert_yaxis()
+    axes.set_xlabel("images a second")
+    axes.set_title(title)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measure, print the table, and write what was asked for."""
+    options = arguments()
+    import t2i.job.torch_shim  # noqa: F401
+
+    import torch
+    from diffusers.utils import logging
+
+    from t2i.job.device import describe_device
+    from t2i.job.software import software_versions
+
+    logging.set_verbosity_error()
+    bench = Bench(options)
+    device, software = describe_device(options.device), software_versions()
+    flops, matmul = unet_flops(bench), bench.matmul_rate()
+    results, driver = measure(bench, options)
+    title = f"{bench.label}, {STEPS} steps, batches of {options.batch}, {device['name']}"
+    print(f"\n{title}, torch {torch.__version__}\n\n{table(results, flops, matmul)}")
+    if driver.remarks:
+        print(f"Take these numbers with care: {', '.join(sorted(driver.remarks))}.")
+    if options.json is not None:
+        facts = {
+            "model": bench.label,
+            "device": device,
+            "software": software,
+            "matmul_flops": matmul,
+            "unet_flops": flops,
+            "remarks": sorted(driver.remarks),
+            "results": [{**asdict(result), "images_per_second": result.rate} for result in results],
+        }
+        options.json.write_text(json.dumps(facts, indent=2) + "\n")
+    if options.plot is not None:
+        plot(results, title, options.plot)
+
+
+if __name__ == "__main__":
+    main()
