@@ -4,7 +4,7 @@ CONSUMES the checked configuration
 PRODUCES names only
 """
 
-from t2i.engine.manifest import NATIVE
+from t2i.base.backends import NATIVE
 
 
 def variant_weights(wildcards):

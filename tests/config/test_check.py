@@ -57,7 +57,12 @@ def test_true_and_false_may_come_from_the_command_line(word):
 def test_defaults_are_filled_in_at_every_depth():
     config = {"variants": {"a": {"dtype": "fp32"}}, "sampler": {"steps": 4}, "scores": {}}
     filled = with_defaults(config, SCHEMA)
-    assert filled["variants"]["a"] == {"dtype": "fp32", "batch_size": 4, "threads": 1}
+    assert filled["variants"]["a"] == {
+        "dtype": "fp32",
+        "batch_size": 4,
+        "threads": 1,
+        "backend": "reference",
+    }
     assert filled["sampler"]["steps"] == 4
     assert filled["sampler"]["guidance"] == 8.0
     assert filled["sampler"]["negative_prompt"].startswith("normal quality")
@@ -156,6 +161,20 @@ def test_null_takes_a_value_back():
         ({"variants.fast": {}}, "variants.fast.dtype: missing; Number format of weights"),
         ({"variants.a/b": {"dtype": "fp32"}}, "variants: got 'a/b'; expected a name"),
         ({"variants.fp32.patch": "x.py"}, "variants.fp32.patch: got 'x.py'; expected a name"),
+        ({"variants.fp32.cache": {"interval": 2}}, "variants.fp32.cache: only backend: native"),
+        ({"variants.fp32.vae": "bf16"}, "variants.fp32.vae: only backend: native has it"),
+        (
+            {"variants.fp32.backend": "trt"},
+            "variants.fp32.backend: got 'trt'; allowed are reference, native",
+        ),
+        (
+            {"variants.fp32": {"dtype": "fp32", "backend": "native", "cache": {"deep": [1]}}},
+            "variants.fp32.cache.deep: step 0 has nothing to reuse",
+        ),
+        (
+            {"variants.fp32": {"dtype": "fp32", "backend": "native", "cache": {"deep": [0, 20]}}},
+            "variants.fp32.cache.deep: got 20; the last of 20 steps is 19",
+        ),
         ({"variants.fp32.patch": "no.py:f"}, "variants.fp32.patch: there is no file 'no.py'"),
         ({"sampler.guidance": math.nan}, "sampler.guidance: got nan; expected a finite number"),
         ({"sampler.guidance": math.inf}, "sampler.guidance: got inf; expected a finite number"),
@@ -276,6 +295,10 @@ def test_all_mistakes_are_told_at_once_each_in_one_line():
         ({"windows.fid": [23.0, 24.0]}, "windows: got {'samples': 5000, 'fid': [23.0, 24.0]"),
         ({"windows.samples": 64}, "windows: got {'samples': 64"),
         ({"windows": None}, "windows: got None"),
+        (
+            {"variants.fp16.backend": "native", "variants.fp16.cache": {"interval": 2}},
+            "variants.fp16.cache: DeepCache is not allowed in the closed division",
+        ),
         ({"variants.fp16.patch": "rules/../README.md.py:f"}, "variants.fp16.patch: a patched"),
     ],
 )

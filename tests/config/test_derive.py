@@ -42,6 +42,9 @@ def test_settings_of_a_variant_join_its_entry_with_what_holds_for_all():
         "stand_in": None,
         "steps": 20,
         "guidance": 5.0,
+        "backend": "reference",
+        "cache": None,
+        "vae": None,
     }
     assert variant_settings(config, "bf16")["device"] == "cpu"
 

@@ -95,6 +95,7 @@ def test_offline_may_be_inferred_where_it_is_not_run():
         (
             {
                 "rehearsal": True,
+                "variants.bf16.backend": "reference",
                 "variants.bf16.stand_in": {"side": 64, "images_per_second": 1},
             },
             DEMO,

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from t2i.base import code_digest
+from t2i.base.backends import BACKENDS, NATIVE
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Rules that may hold a GPU for long.
 GPU_RULES = {
+    "compile_engine",
     "generate_shard",
     "extract_features",
     "extract_reference_features",
@@ -93,7 +95,13 @@ EDITS = [
         'PHRASES = ("a {colour} thing",',
         {"draw_pictures", "train_clip", "train_unet", "evaluate_micro", "make_training_report"},
     ),
-    ("the rounding of pixels", "engine/reference.py", ".round()", ".floor()", SAMPLING),
+    (
+        "the rounding of pixels",
+        "engine/reference.py",
+        ".round()",
+        ".floor()",
+        SAMPLING | {"compile_engine"},
+    ),
     ("a cast of weights", "engine/build.py", ".to(dtype)", ".to(dtype).clone()", {"build_engine"}),
     ("a tensor that is missing", "engine/weights.py", "do not fit", "misfit", set()),
     (
@@ -182,6 +190,40 @@ EDITS = [
 )
 def test_an_edit_runs_again_what_it_can_change(copy, before, what, module, old, new, expected):
     assert run_again(copy, before, module, old, new) == expected
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("engine/loop.py", "derivative * (following - sigma)", "derivative * (sigma - following)"),
+        ("engine/unet.py", "skips.pop()]", "skips.pop(0)]"),
+        ("engine/vae.py", "/ self.scaling_factor", "* self.scaling_factor"),
+        ("engine/operations.py", "F.gelu(gate)", "F.silu(gate)"),
+        ("engine/kernels/norms.py", "num_warps=8", "num_warps=4"),
+        ("engine/cache.py", "% cache", "// cache"),
+    ],
+)
+def test_an_edit_of_a_back_end_runs_its_own_variants_again(copy, before, module, old, new):
+    """Shards, LoadGen's runs and compiled kernels of native variants, and no others'."""
+    rules = ("generate_shard", "run_loadgen", "compile_engine")
+
+    def native() -> dict[str, str]:
+        paths = [copy / f"{rule}.py" for rule in rules]
+        return {path.stem: code_digest.code_digest(path, BACKENDS[NATIVE]) for path in paths}
+
+    own = native()
+    path = copy / "t2i" / module
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) >= 1
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    PARSED.pop(path, None)
+    try:
+        assert all(own[rule] != digest for rule, digest in native().items())
+        assert digests(copy) == before or module == "engine/cache.py"
+        assert digests(copy)["generate_shard"] == before["generate_shard"]
+    finally:
+        path.write_text(text, encoding="utf-8")
+        PARSED.pop(path, None)
 
 
 def test_most_edits_of_the_table_touch_no_gpu_rule_or_only_what_they_change():

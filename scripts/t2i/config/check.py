@@ -14,6 +14,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from t2i.base import embedded
+from t2i.base.backends import NATIVE
 from t2i.base.datasets import CAPTIONS, dataset_files
 from t2i.base.yaml import Config, ConfigError
 from t2i.config.closed import (
@@ -25,7 +26,6 @@ from t2i.config.closed import (
 )
 from t2i.config.explain import _at, _explain, _nearest, _place
 from t2i.engine.cache import deep_steps
-from t2i.engine.manifest import NATIVE
 from t2i.fetch.image_sets import find_set, known_sets
 from t2i.fetch.needed import NETWORK_SOURCES
 from t2i.mlperf import MLPERF_STEPS

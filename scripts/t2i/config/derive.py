@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from t2i.base import embedded
+from t2i.base.backends import BACKENDS, REFERENCE
 from t2i.base.datasets import dataset_files
 from t2i.base.yaml import Config
-from t2i.engine.manifest import BACKENDS, REFERENCE
 from t2i.fetch.needed import model_sources, network_sources, tokenizer_sources
 from t2i.fetch.table import Source
 from t2i.job.device import local_gpus

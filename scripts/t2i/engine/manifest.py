@@ -5,22 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from t2i.base.backends import REFERENCE
 from t2i.base.files import read_json, sha256_json
-
-REFERENCE, NATIVE = "reference", "native"
-# Back ends of engines, each with the modules that a painter loads by name: an edit there counts for
-# the variants that use it and for no other.
-BACKENDS: dict[str, tuple[str, ...]] = {
-    REFERENCE: (),
-    NATIVE: ("t2i.engine.loop", "t2i.engine.kernels.table"),
-}
 
 # Options that do not count for an engine's identity at these values, so that an option which is
 # added later changes no engine that does without it.
 DEFAULTS: dict[str, Any] = {
     "patch": None,
     "stand_in": None,
-    "backend": "reference",
+    "backend": REFERENCE,
     "cache": None,
     "vae": None,
 }

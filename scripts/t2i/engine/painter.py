@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from t2i.base.backends import BACKENDS, NATIVE
 from t2i.base.images import Images
 from t2i.engine.compiled import use_compiled
 from t2i.engine.latents import read_latent
-from t2i.engine.manifest import BACKENDS, NATIVE, read_manifest
+from t2i.engine.manifest import read_manifest
 from t2i.engine.stand_in import stand_in_image
 from t2i.prompts.tokens import PromptTokens, read_tokens
 
