@@ -14,12 +14,13 @@ ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-fast lint clean distclean
+.PHONY: help environment demo bench test test-fast lint clean distclean
 
 help:
 	@echo 'make demo         run the embedded default: no GPU, no downloads of data or weights'
 	@echo 'make test         run the tests'
 	@echo 'make test-fast    run the tests that take less than a second each'
+	@echo 'make bench        measure engines and scoring beside diffusers, on a GPU'
 	@echo 'make lint         check workflow, formatting and types'
 	@echo 'make environment  build $(VENV) from the lock files (the targets above do it themselves)'
 	@echo 'make clean        remove results, resources (downloads too), training, logs, benchmarks'
@@ -69,6 +70,10 @@ test: environment
 
 test-fast: environment
 	@$(ACTIVE) $(PYTEST) --fast
+
+bench: environment
+	@$(VENV)/bin/python bench/engine_speed.py --json bench-engines.json --plot bench-engines.svg
+	@$(VENV)/bin/python bench/scoring_speed.py --json bench-scoring.json
 
 lint: environment
 	$(ACTIVE) $(VENV)/bin/snakemake --lint

@@ -32,6 +32,11 @@ def test_the_benchmark_itself_is_comparable():
             "the pictures are a stand-in's, which draws them without any model",
         ),
         ({"patch": "a.py:b"}, "the model is changed by the patch a.py:b"),
+        (
+            {"cache": {"interval": 2}},
+            "DeepCache (every 2 steps a deep one) skips most of the model",
+        ),
+        ({"cache": {"deep": [0, 3]}}, "DeepCache (deep steps 0, 3) skips most of the model"),
     ],
 )
 def test_another_recipe_is_not_comparable(changes, reason):

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from t2i.metrics.labels import weights_in_words
+from t2i.metrics.protocol import cache_in_words
 from t2i.report.charts import latency_chart
 from t2i.report.gallery import Thumbnail
 
@@ -68,7 +69,7 @@ COLUMNS = {
     ),
     "Images/s": "Images per second of generation; higher is better. Loading is not counted.",
     "Device": "Device that generated the images.",
-    "Sampling": "Denoising steps, scale of classifier-free guidance, and the patch, if any.",
+    "Sampling": "Denoising steps, scale of guidance, and the patch or cache, if any.",
     "Engine": "Number format, and the start of the sha256 of the weights that images refer to.",
     "Scenario": (
         "How LoadGen asks: one image at a time (SingleStream), several at a time (MultiStream), at"
@@ -233,6 +234,7 @@ def environment() -> Environment:
         num=number, interval=interval, cell=cell, chip=chip, digest=digest, size=size
     )
     made.filters["weights"] = weights_in_words
+    made.filters["cache_words"] = cache_in_words
     made.filters["sentence"] = lambda text: text.rstrip(". ") + "."
     made.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     made.globals.update(window=window, places=places)

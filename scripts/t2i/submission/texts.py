@@ -6,6 +6,7 @@ import shlex
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from t2i.metrics.protocol import cache_in_words
 from t2i.mlperf import BENCHMARK, MLPERF_MODEL, OFFICIAL_SAMPLES, OFFICIAL_SECONDS
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ def notes(request: TreeRequest, records: dict[str, dict[str, Any]]) -> list[str]
         remarks.append(f"THE MODEL IS {request.model.upper()}, NOT SDXL BASE 1.0.")
     if request.settings.get("patch"):
         remarks.append("THE MODEL IS CHANGED BY A PATCH.")
+    if cache := request.settings.get("cache"):
+        words = cache_in_words(cache).upper()
+        remarks.append(f"DEEPCACHE ({words}) SKIPS MOST OF THE MODEL.")
     for scenario, record in records.items():
         seconds, count = record["settings"]["time"], record["settings"]["count"]
         if seconds < OFFICIAL_SECONDS:
