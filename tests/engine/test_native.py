@@ -2,7 +2,8 @@
 
 import t2i.job.torch_shim  # noqa: F401
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 import peers
 from micro_model import SETTINGS, MicroModel
 from random_sdxl import TEXT_WIDTH, random_unet, random_vae
-from t2i.engine import latents, loop
+from t2i.base.images import Images
+from t2i.engine import latents, loop, operations, unet, vae
 from t2i.engine.build import build_engine
 from t2i.engine.cache import deep_steps
 from t2i.engine.load import load_engine
 from t2i.engine.loop import Loop
 from t2i.engine.manifest import EngineError
 from t2i.engine.operations import PLAIN
-from t2i.engine.painter import NativePainter, load_painter
+from t2i.engine.painter import NativePainter, load_painter, painted_ahead
 from t2i.engine.reference import generate
 from t2i.engine.unet import UNet
 from t2i.engine.vae import Decoder
@@ -63,11 +65,26 @@ def nhwc(features: torch.Tensor) -> torch.Tensor:
     return features.permute(0, 2, 3, 1).contiguous()
 
 
+def drawn_network(network: torch.nn.Module, seed: int) -> Any:
+    """The network with random weights, those of its norms and biases too."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in randomise(network, seed).parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
+    return network.eval()
+
+
 def test_the_unet_is_that_of_diffusers() -> None:
-    network, given = randomise(random_unet(), 1).eval(), unet_inputs()
+    assert unet_error() <= 1e-5
+
+
+def unet_error() -> float:
+    """Largest difference of the UNet's noise from diffusers', relative to the largest value."""
+    network, given, largest = drawn_network(random_unet(), 1), unet_inputs(), 0.0
     timesteps = torch.tensor([951.0, 1.0])
     with torch.inference_mode():
-        ours = UNet(network.state_dict(), network.config, PLAIN)
+        ours = unet.UNet(network.state_dict(), network.config, PLAIN)
         shifts = ours.shifts(timesteps, given["pooled"], given["sizes"])
         prompts = ours.prompts(given["context"])
         for timestep, shift in zip(timesteps, shifts, strict=True):
@@ -76,16 +93,17 @@ def test_the_unet_is_that_of_diffusers() -> None:
                 given["sample"], timestep, given["context"], added_cond_kwargs=added
             )[0]
             noise, kept = ours(nhwc(given["sample"]), shift, prompts)
-            scale = expected.abs().max()
-            assert (noise.permute(0, 3, 1, 2) - expected).abs().max() <= 1e-5 * scale
+            difference = (noise.permute(0, 3, 1, 2) - expected).abs().max()
+            largest = max(largest, float(difference / expected.abs().max()))
             # With the sample that was kept, a shallow pass gives a deep one's bits.
             assert torch.equal(ours.shallow(nhwc(given["sample"]), shift, kept), noise)
         other = ours.shallow(nhwc(given["sample"]) + 1, shift, kept)
         assert not torch.allclose(other, noise)
+    return largest
 
 
 def test_the_decoder_is_that_of_diffusers() -> None:
-    network = randomise(random_vae(), 2).eval()
+    network = drawn_network(random_vae(), 2)
     sample = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(6))
     with torch.inference_mode():
         ours = Decoder(network.state_dict(), network.config, PLAIN)
@@ -248,3 +266,68 @@ def test_unsound_images_are_named(new_loop, micro_model, caplog, monkeypatch) ->
         "the image of sample 0 is a single colour; the verdict will fail",
         "the image of sample 1 had NaN or infinite values; the verdict will fail",
     ]
+
+
+MUTATIONS = [
+    (unet, "TransformerBlock", 'norm("norm2", second)', 'norm("norm2", None)'),
+    (unet, "TransformerBlock", "self._out[1]", "self._out[0]"),
+    (unet, "ResidualBlock", 'tensors("time_emb_proj.bias") + ', ""),
+    (unet, "UNet", "F.silu(embedded)", "embedded"),
+    (vae, "Decoder", " / self.scaling_factor", ""),
+    (loop, "_Batch", "following - sigma", "following - 0.9 * sigma"),
+    (loop, "_Batch", "self._loop.guidance * (positive", "7.5 * (positive"),
+    (loop, "_Batch", "np.repeat(negative[None]", "np.repeat(captions[:1]"),
+    (loop, "_Batch", "start * self._loop.schedule.first_sigma", "start"),
+    (operations, "subpixel_weight", "row, 2), column, 3)", "column, 2), row, 3)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "old", "new"), MUTATIONS, ids=[f"{m[1]}: {m[2]}" for m in MUTATIONS]
+)
+def test_a_changed_step_is_noticed(module, name, old, new, micro_model, monkeypatch) -> None:
+    """The comparison with diffusers, which passes without the change, must fail."""
+    original = getattr(module, name)
+    source = inspect.getsource(original)
+    assert source.count(old) == 1, f"{old!r} is not once in {name}"
+    namespace: dict[str, Any] = {}
+    exec(compile(source.replace(old, new), f"<{name}>", "exec"), vars(module), namespace)
+    for user in (module, loop, unet, vae):
+        if getattr(user, name, None) is original:
+            monkeypatch.setattr(user, name, namespace[name])
+    if module is unet:
+        assert unet_error() > 1e-3
+        return
+    expected = peers.images(micro_model.peer, micro_model.prompts[:2], micro_model.latent, 2)
+    pipeline, _ = load_engine(micro_model.engines["fp32"], "cpu")
+    ours = painted(Loop(pipeline, OPTIONS), micro_model, range(2), 2)
+    assert peers.pixel_difference(ours, expected)[0] > peers.GREY_LEVELS
+
+
+def test_batches_painted_ahead_come_in_order() -> None:
+    begun: list[int] = []
+
+    class Counting:
+        side = 1
+
+        def paint(self, indices: Sequence[int], batch_size: int) -> Images:
+            begun.append(indices[0])
+            return Images(np.full((len(indices), 1, 1, 3), indices[0], np.uint8), np.ones(1, bool))
+
+    batches = [[0, 1], [2, 3], [4]]
+    for number, images in enumerate(painted_ahead(Counting(), batches, 2)):
+        assert images.pixels[0, 0, 0, 0] == batches[number][0]
+        assert len(begun) <= number + 2
+    assert begun == [0, 2, 4]
+    assert list(painted_ahead(Counting(), [], 2)) == []
+
+
+def test_a_failure_while_painting_ahead_is_raised() -> None:
+    class Failing:
+        side = 1
+
+        def paint(self, indices: Sequence[int], batch_size: int) -> Images:
+            raise RuntimeError(f"sample {indices[0]}")
+
+    with pytest.raises(RuntimeError, match="sample 7"):
+        list(painted_ahead(Failing(), [[7], [8]], 1))

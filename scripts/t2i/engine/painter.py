@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,12 +103,14 @@ def painted_ahead(
     So a GPU does not wait for pixels to be compressed.
     """
     with ThreadPoolExecutor(1) as background:
-        following = [background.submit(painter.paint, batch, batch_size) for batch in batches[:1]]
-        for batch in [*batches[1:], None]:
-            images = following.pop().result()
-            if batch is not None:
-                following.append(background.submit(painter.paint, batch, batch_size))
-            yield images
+        previous: Future[Images] | None = None
+        for batch in batches:
+            following = background.submit(painter.paint, batch, batch_size)
+            if previous is not None:
+                yield previous.result()
+            previous = following
+        if previous is not None:
+            yield previous.result()
 
 
 def load_painter(
