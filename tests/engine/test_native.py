@@ -16,7 +16,7 @@ import peers
 from micro_model import SETTINGS, MicroModel
 from random_sdxl import TEXT_WIDTH, random_unet, random_vae
 from t2i.base.images import Images
-from t2i.engine import latents, loop, operations, unet, vae
+from t2i.engine import blocks, latents, loop, operations, unet, vae
 from t2i.engine.build import build_engine
 from t2i.engine.cache import deep_steps
 from t2i.engine.load import load_engine
@@ -269,9 +269,9 @@ def test_unsound_images_are_named(new_loop, micro_model, caplog, monkeypatch) ->
 
 
 MUTATIONS = [
-    (unet, "TransformerBlock", 'norm("norm2", second)', 'norm("norm2", None)'),
-    (unet, "TransformerBlock", "self._out[1]", "self._out[0]"),
-    (unet, "ResidualBlock", 'tensors("time_emb_proj.bias") + ', ""),
+    (blocks, "TransformerBlock", 'norm("norm2", second)', 'norm("norm2", None)'),
+    (blocks, "TransformerBlock", "self._out[1]", "self._out[0]"),
+    (blocks, "ResidualBlock", 'tensors("time_emb_proj.bias") + ', ""),
     (unet, "UNet", "F.silu(embedded)", "embedded"),
     (vae, "Decoder", " / self.scaling_factor", ""),
     (loop, "_Batch", "following - sigma", "following - 0.9 * sigma"),
@@ -292,10 +292,10 @@ def test_a_changed_step_is_noticed(module, name, old, new, micro_model, monkeypa
     assert source.count(old) == 1, f"{old!r} is not once in {name}"
     namespace: dict[str, Any] = {}
     exec(compile(source.replace(old, new), f"<{name}>", "exec"), vars(module), namespace)
-    for user in (module, loop, unet, vae):
+    for user in (module, blocks, loop, unet, vae):
         if getattr(user, name, None) is original:
             monkeypatch.setattr(user, name, namespace[name])
-    if module is unet:
+    if module in (blocks, unet):
         assert unet_error() > 1e-3
         return
     expected = peers.images(micro_model.peer, micro_model.prompts[:2], micro_model.latent, 2)

@@ -20,12 +20,13 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from torch import Tensor
 
 from t2i.base.images import Images
+from t2i.engine.blocks import KeysValues
 from t2i.engine.cache import deep_steps
 from t2i.engine.half_precision import fast_products
 from t2i.engine.manifest import EngineError
 from t2i.engine.operations import PLAIN, Operations
 from t2i.engine.reference import encode_prompts, warn_of_unsound
-from t2i.engine.unet import Kept, KeysValues, UNet
+from t2i.engine.unet import Kept, UNet
 from t2i.engine.vae import Decoder
 from t2i.engine.variant import DTYPES
 from t2i.prompts.tokens import PromptTokens

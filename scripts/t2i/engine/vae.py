@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.engine.blocks import Norm, ResidualBlock, Tensors
 from t2i.engine.operations import Operations, subpixel_weight
-from t2i.engine.unet import Norm, ResidualBlock, Tensors
 
 EPSILON = 1e-6  # of every norm; diffusers has it as a constant
 
