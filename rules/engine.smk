@@ -1,8 +1,32 @@
 """Engines: what a variant is built into once, before any image is generated.
 
 CONSUMES resources/{model}/, a variant's settings and patch, tokens, latent
-PRODUCES results/{run}/{variant}/engine/, compiled/
+PRODUCES results/{run}/{variant}/engine/, compiled/; results/{run}/unets/
 """
+
+
+rule prune_unet:
+    """Prune the model's UNet: blocks and channels that the configuration names go."""
+    input:
+        weights=unet_weights,
+    output:
+        "results/{run}/unets/{unet}/unet.safetensors",
+    log:
+        "logs/{run}/prune_unet/{unet}.log",
+    benchmark:
+        "benchmarks/{run}/prune_unet/{unet}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=24000 if MODEL != embedded.MODEL else 2000,
+        runtime="30m",
+    params:
+        pruning=unet_pruning,
+        code=code("prune_unet"),
+    script:
+        "../scripts/prune_unet.py"
 
 
 rule build_engine:
@@ -10,6 +34,7 @@ rule build_engine:
     input:
         model=variant_weights,
         patch=variant_patch,
+        unet=variant_unet,
     output:
         manifest=variant_file("engine/engine.json"),
         weights=directory(variant_file("engine/weights")),

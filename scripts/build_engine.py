@@ -11,6 +11,9 @@ with job_log(snakemake.log[0]):
     folder = Path(snakemake.output.manifest).parent
     with publish_folder(folder) as part:
         manifest = build_engine(
-            Path(snakemake.params.model), part, Variant(**snakemake.params.variant)
+            Path(snakemake.params.model),
+            part,
+            Variant(**snakemake.params.variant),
+            Path(snakemake.input.unet) if snakemake.input.unet else None,
         )
     print(f"engine {manifest['digest']}")

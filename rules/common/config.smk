@@ -61,6 +61,7 @@ REFERENCE_SETS = {
 wildcard_constraints:
     run=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     variant=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    unet=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     shard=plan.SHARD_PATTERN,
     dataset=r"[a-z0-9][a-z0-9._-]*",
     model=MODEL_PATTERN,

@@ -20,6 +20,26 @@ def variant_patch(wildcards):
     return [] if patch is None else [patch.rpartition(":")[0]]
 
 
+def unet_weights(wildcards):
+    """The UNet's files at the model's full precision."""
+    names = needed.model_sources(MODEL, "fp32", SOURCES)
+    unet = [name for name in names if name.startswith(f"{MODEL}/unet/")]
+    return [f"resources/{name}" for name in unet if name.endswith(".safetensors")]
+
+
+def unet_pruning(wildcards):
+    """What is taken out of a pruned UNet."""
+    return CONFIG["pruned"][wildcards.unet]
+
+
+def variant_unet(wildcards):
+    """The pruned UNet of a variant, if it has one."""
+    unet = variant_settings(wildcards)["unet"]
+    if unet is None:
+        return []
+    return f"results/{wildcards.run}/unets/{unet}/unet.safetensors"
+
+
 def compiled_kernels(variant):
     """Compiled kernels of a variant, if it has any: of the native back end on a GPU."""
     settings = derive.variant_settings(CONFIG, variant)

@@ -162,6 +162,11 @@ def test_null_takes_a_value_back():
         ({"variants.a/b": {"dtype": "fp32"}}, "variants: got 'a/b'; expected a name"),
         ({"variants.fp32.patch": "x.py"}, "variants.fp32.patch: got 'x.py'; expected a name"),
         ({"variants.fp32.cache": {"interval": 2}}, "variants.fp32.cache: only backend: native"),
+        (
+            {"variants.fp32.unet": "lite", "pruned": {"light": {"feed_forward": 0.5}}},
+            "variants.fp32.unet: got 'lite'; pruned has light; did you mean 'light'?",
+        ),
+        ({"pruned": {"a": {"blocks": ["conv_in"]}}}, "pruned.a.blocks.0: got 'conv_in'"),
         ({"variants.fp32.vae": "bf16"}, "variants.fp32.vae: only backend: native has it"),
         (
             {"variants.fp32.backend": "trt"},
@@ -295,6 +300,10 @@ def test_all_mistakes_are_told_at_once_each_in_one_line():
         ({"windows.fid": [23.0, 24.0]}, "windows: got {'samples': 5000, 'fid': [23.0, 24.0]"),
         ({"windows.samples": 64}, "windows: got {'samples': 64"),
         ({"windows": None}, "windows: got None"),
+        (
+            {"variants.fp16.unet": "light", "pruned": {"light": {"feed_forward": 0.5}}},
+            "variants.fp16.unet: a pruned UNet is not allowed in the closed division",
+        ),
         (
             {"variants.fp16.backend": "native", "variants.fp16.cache": {"interval": 2}},
             "variants.fp16.cache: DeepCache is not allowed in the closed division",

@@ -45,6 +45,7 @@ def test_settings_of_a_variant_join_its_entry_with_what_holds_for_all():
         "backend": "reference",
         "cache": None,
         "vae": None,
+        "unet": None,
     }
     assert variant_settings(config, "bf16")["device"] == "cpu"
 

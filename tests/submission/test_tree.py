@@ -253,6 +253,7 @@ def test_what_was_done_to_the_weights(loadgen, tmp_path, dtype, weights, expecte
         ({"settings": {"dtype": "fp32", "stand_in": {"side": 128}}}, "NO MODEL WAS RUN"),
         ({"model": "micro-sdxl"}, "THE MODEL IS MICRO-SDXL, NOT SDXL BASE 1.0."),
         ({"settings": {"dtype": "fp32", "patch": "fast.py:f"}}, "CHANGED BY A PATCH."),
+        ({"settings": {"dtype": "fp32", "unet": "light"}}, "THE UNET IS PRUNED (LIGHT)."),
         (
             {"settings": {"dtype": "fp32", "cache": {"interval": 2}}},
             "DEEPCACHE (EVERY 2 STEPS A DEEP ONE) SKIPS MOST OF THE MODEL.",

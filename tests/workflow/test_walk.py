@@ -42,6 +42,7 @@ ASIDE = (
     "build_tokenizer",
     "write_mirror",
     "compile_engine",
+    "prune_unet",
     "download_wheels",
     "sample_calibration_captions",
     "train_",

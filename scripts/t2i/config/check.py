@@ -204,6 +204,10 @@ def _bad_backends(config: Config) -> Iterator[str]:
         for key in ("cache", "vae"):
             if key in variant and not native:
                 yield f"  variants.{name}.{key}: only backend: native has it; add that"
+        unet, known = variant.get("unet"), config.get("pruned", {})
+        if unet is not None and unet not in known:
+            have = ", ".join(known) or "nothing"
+            yield f"  variants.{name}.unet: got {unet!r}; pruned has {have}{_nearest(unet, known)}"
         if native and "stand_in" in variant:
             yield f"  variants.{name}.backend: a stand_in runs no model; leave one of them out"
         try:

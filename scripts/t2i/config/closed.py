@@ -164,5 +164,7 @@ def _against_closed_rules(config: Config) -> Iterator[str]:
                 yield f"  variants.{name}.{key}: got {variant[key]!r}" + wanted.format(only)
         if "cache" in variant:
             yield f"  variants.{name}.cache: DeepCache is not allowed in the closed division"
+        if "unet" in variant:
+            yield f"  variants.{name}.unet: a pruned UNet is not allowed in the closed division"
         if "patch" in variant:
             yield f"  variants.{name}.patch: a patched model is not allowed in the closed division"

@@ -33,6 +33,7 @@ def variant_settings(config: Config, name: str) -> dict[str, Any]:
         "backend": variant.get("backend", REFERENCE),
         "cache": variant.get("cache"),
         "vae": variant.get("vae"),
+        "unet": variant.get("unet"),
     }
 
 
@@ -55,7 +56,7 @@ def variant_recipe(config: Config, name: str) -> dict[str, Any]:
         "model": variant_model(config, name),
         **{key: variant[key] for key in ("steps", "guidance", "patch")},
         "negative_prompt": config["sampler"]["negative_prompt"],
-        **({"cache": variant["cache"]} if variant["cache"] else {}),
+        **{key: variant[key] for key in ("cache", "unet") if variant[key]},
     }
 
 

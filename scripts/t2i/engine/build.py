@@ -44,12 +44,14 @@ OTHERS = {
 PICKLES = {".bin", ".ckpt", ".pkl", ".pt", ".pth"}
 
 
-def build_engine(model: Path, folder: Path, variant: Variant) -> dict[str, Any]:
+def build_engine(
+    model: Path, folder: Path, variant: Variant, unet: Path | None = None
+) -> dict[str, Any]:
     """Build a variant's engine in `folder` from a model in diffusers' layout; return its manifest.
 
     Weights are cast tensor by tensor, which gives what loading at that number format gives. The
     fp16 files of a model that has them are used for fp16, as the reference does. A stand-in's
-    engine has no weights.
+    engine has no weights. `unet` is a pruned UNet's file, which takes the place of the model's.
     """
     weights, dtype = folder / "weights", DTYPES[variant.dtype]
     sources = [] if variant.stand_in else _model_files(model, variant.dtype)
@@ -57,6 +59,14 @@ def build_engine(model: Path, folder: Path, variant: Variant) -> dict[str, Any]:
         source: weights / source.relative_to(model).with_name(source.name.replace(".fp16.", "."))
         for source in sources
     }
+    if unet is not None:
+        own = weights / "unet"
+        targets = {
+            source: target
+            for source, target in targets.items()
+            if target.parent != own or target.suffix != ".safetensors"
+        }
+        targets[unet] = own / "diffusion_pytorch_model.safetensors"
     require_space(folder, sum(_bytes_written(path, folder, dtype) for path in targets), str(folder))
     weights.mkdir(exist_ok=True)
     for source, target in targets.items():

@@ -14,6 +14,7 @@ from diffusers import (
 )
 
 from t2i.engine.manifest import EngineError, read_manifest, refusal
+from t2i.engine.prune import fit
 from t2i.engine.variant import DTYPES, NETWORKS
 from t2i.engine.weights import (
     WeightsError,
@@ -21,6 +22,7 @@ from t2i.engine.weights import (
     empty_network,
     fill_network,
     load_files,
+    read_header,
 )
 
 
@@ -45,6 +47,10 @@ def load_engine(folder: Path, device: str) -> tuple[StableDiffusionXLPipeline, d
             name: empty_network(kind, folder / "weights" / name, DTYPES[manifest["dtype"]])
             for name, kind in NETWORKS.items()
         }
+        if manifest["unet"] is not None:
+            files = [path for path in weights if path.parent.name == "unet"]
+            stored = [entry for path in files for entry in read_header(path)]
+            fit(networks["unet"], {entry.name: entry.shape for entry in stored})
         pipeline = StableDiffusionXLPipeline.from_pretrained(
             folder / "weights", **networks, local_files_only=True, add_watermarker=False
         )

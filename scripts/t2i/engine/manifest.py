@@ -16,6 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "backend": REFERENCE,
     "cache": None,
     "vae": None,
+    "unet": None,
 }
 
 

@@ -31,8 +31,8 @@ class Variant:
 
     `backend` is `reference` (diffusers' pipeline) or `native` (`t2i.engine.loop`), `cache` says
     which steps are deep (`t2i.engine.cache`; None: all), `vae` is the decoder's number format
-    (None: as diffusers decodes). With `stand_in` (`side` in pixels, `images_per_second`) no model
-    is run (`t2i.engine.stand_in`).
+    (None: as diffusers decodes), `unet` names a pruned one (`t2i.engine.prune`). With
+    `stand_in` (`side` in pixels, `images_per_second`) no model is run (`t2i.engine.stand_in`).
     """
 
     dtype: str
@@ -46,3 +46,4 @@ class Variant:
     backend: str = "reference"
     cache: dict[str, Any] | None = None
     vae: str | None = None
+    unet: str | None = None

@@ -36,7 +36,8 @@ class Recipe:
     """What a variant's pictures were made from and how.
 
     `captions` and `latents` are the sha256 of captions.tsv and latents.npy; `patch` names what
-    changed the model, `cache` says which steps run all of it (None: nothing, all).
+    changed the model, `cache` says which steps run all of it, `unet` names a pruned one (None:
+    nothing, all, the model's).
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class Recipe:
     captions: str
     latents: str
     cache: dict[str, Any] | None = None
+    unet: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ def _made_differently(recipe: Recipe) -> list[str]:
         reasons.append(f"the model is {recipe.model}, not MLPerf's {MLPERF_MODEL}")
     if recipe.patch:
         reasons.append(f"the model is changed by the patch {recipe.patch}")
+    if recipe.unet:
+        reasons.append(f"the UNet is pruned ({recipe.unet})")
     if recipe.cache:
         reasons.append(f"DeepCache ({cache_in_words(recipe.cache)}) skips most of the model")
     if recipe.dataset != MLPERF_DATASET:

@@ -31,6 +31,8 @@ def notes(request: TreeRequest, records: dict[str, dict[str, Any]]) -> list[str]
         remarks.append(f"THE MODEL IS {request.model.upper()}, NOT SDXL BASE 1.0.")
     if request.settings.get("patch"):
         remarks.append("THE MODEL IS CHANGED BY A PATCH.")
+    if unet := request.settings.get("unet"):
+        remarks.append(f"THE UNET IS PRUNED ({unet.upper()}).")
     if cache := request.settings.get("cache"):
         words = cache_in_words(cache).upper()
         remarks.append(f"DEEPCACHE ({words}) SKIPS MOST OF THE MODEL.")
