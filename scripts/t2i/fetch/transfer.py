@@ -32,8 +32,8 @@ DIGITS = "[0-9]{1,18}"  # of a size; int() raises an error for thousands of them
 HINTS = {
     401: "it wants a token, or another one (docs/inputs.md)",
     403: "it wants a token, or its licence to be accepted on its page (docs/inputs.md)",
-    404: "the file no longer exists",
-    410: "the file no longer exists",
+    404: "there is no such file",
+    410: "there is no such file",
 }
 
 
