@@ -157,16 +157,16 @@ def _random_network(kind: Any, folder: Path) -> Any:
 class Diffusers:
     """diffusers' pipeline, plain or compiled."""
 
-    def __init__(self, bench: Bench, size: int, compiled: bool) -> None:
+    def __init__(self, bench: Bench, size: int, dtype: Any, compiled: bool = False) -> None:
         import torch
 
         self._bench, self._size = bench, size
-        self.pipeline = bench.pipeline(torch.float16)
+        self.pipeline = bench.pipeline(dtype)
         if compiled:
             unet, vae = self.pipeline.unet, self.pipeline.vae
             unet.to(memory_format=torch.channels_last).fuse_qkv_projections()
             vae.to(memory_format=torch.channels_last)
-            self.pipeline.unet.compile(fullgraph=True, dynamic=False)
+            unet.compile(fullgraph=True, dynamic=False)
             vae.decode = torch.compile(vae.decode, dynamic=False)
 
     def paint(self) -> Any:
@@ -257,7 +257,7 @@ def contender(bench: Bench, name: str, batch: int) -> tuple[Any, int]:
 
     if name in ("reference", "compiled"):
         size = 1 if name == "reference" else batch
-        return Diffusers(bench, size, name == "compiled"), size
+        return Diffusers(bench, size, torch.float16, name == "compiled"), size
     size = 1 if name == "single" else batch
     dtype = torch.float16 if name == "native fp16" else torch.bfloat16
     return Native(bench, size, dtype, {"interval": 2} if name == "cache" else None), size
@@ -342,10 +342,7 @@ def _exact_latents(bench: Bench) -> Any:
     """Final latents of the first sample, by diffusers at fp32."""
     import torch
 
-    whole = Diffusers.__new__(Diffusers)
-    whole._bench, whole._size, whole.pipeline = bench, 1, bench.pipeline(torch.float32)
-    latents = whole.latents().float()
-    del whole
+    latents = Diffusers(bench, 1, torch.float32).latents().float()
     if bench.cuda:
         torch.cuda.empty_cache()
     return latents

@@ -2,7 +2,6 @@
 
 import t2i.job.torch_shim  # noqa: F401
 
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 
 import peers
 from micro_model import SETTINGS, MicroModel
+from mutations import Edit
 from random_sdxl import TEXT_WIDTH, random_unet, random_vae
 from t2i.base.images import Images
 from t2i.engine import blocks, latents, loop, operations, unet, vae
@@ -287,14 +287,7 @@ MUTATIONS = [
 )
 def test_a_changed_step_is_noticed(module, name, old, new, micro_model, monkeypatch) -> None:
     """The comparison with diffusers, which passes without the change, must fail."""
-    original = getattr(module, name)
-    source = inspect.getsource(original)
-    assert source.count(old) == 1, f"{old!r} is not once in {name}"
-    namespace: dict[str, Any] = {}
-    exec(compile(source.replace(old, new), f"<{name}>", "exec"), vars(module), namespace)
-    for user in (module, blocks, loop, unet, vae):
-        if getattr(user, name, None) is original:
-            monkeypatch.setattr(user, name, namespace[name])
+    Edit(f"{name}: {old}", module, name, old, new).apply(monkeypatch)
     if module in (blocks, unet):
         assert unet_error() > 1e-3
         return

@@ -7,10 +7,7 @@ then the piece has to be named again.
 
 import t2i.job.torch_shim  # noqa: F401
 
-import inspect
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,53 +27,10 @@ from differences import (
     token_difference,
 )
 from micro_model import LONG_PROMPT, MicroModel
+from mutations import Edit, Swap
 from t2i.engine import latents, reference
 from t2i.metrics import clip, fid, inception, scoring
 from t2i.prompts import captions, tokenizer
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A library function in which one piece of source is exchanged for another."""
-
-    step: str
-    module: ModuleType
-    function: str
-    old: str
-    new: str
-
-    def __str__(self) -> str:
-        return self.step
-
-    def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Put the changed function into its module and wherever it was imported to."""
-        original = getattr(self.module, self.function)
-        source = inspect.getsource(original)
-        assert source.count(self.old) == 1, f"{self.old!r} is not once in {self.function}"
-        namespace: dict[str, Any] = {}
-        code = compile(source.replace(self.old, self.new), f"<{self.step}>", "exec")
-        exec(code, vars(self.module), namespace)
-        for name, module in list(sys.modules.items()):
-            if name.startswith("t2i.") and getattr(module, self.function, None) is original:
-                monkeypatch.setattr(module, self.function, namespace[self.function])
-
-
-@dataclass(frozen=True)
-class Swap:
-    """A constant or class of a library module exchanged for another."""
-
-    step: str
-    module: ModuleType
-    name: str
-    value: Any
-
-    def __str__(self) -> str:
-        return self.step
-
-    def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Put the other value into the module."""
-        monkeypatch.setattr(self.module, self.name, self.value)
-
 
 Mutation = Edit | Swap
 NO_NEGATIVE = "np.array([49406] + 76 * [49407])"

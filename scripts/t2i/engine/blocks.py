@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.engine.operations import Operations, interleaved
+from t2i.engine.operations import Operations, interleaved, subpixel_weight
 
 TRANSFORMER_EPSILON = 1e-6  # of the norm before a transformer; diffusers has it as a constant
 LAYER_EPSILON = 1e-5
@@ -44,6 +44,18 @@ class Tensors:
     def kernel(self, name: str) -> Tensor:
         """A convolution's kernel in the memory layout of NHWC."""
         return self(name).contiguous(memory_format=torch.channels_last)
+
+    def convolution(self, name: str) -> tuple[Tensor, Tensor]:
+        """A convolution's kernel and bias."""
+        return self.kernel(f"{name}.weight"), self(f"{name}.bias")
+
+    def upsampler(self) -> tuple[Tensor, Tensor] | None:
+        """Kernel and bias of a level's `upsample_convolution`, if it has one."""
+        if "upsamplers.0.conv.weight" not in self:
+            return None
+        kernel = subpixel_weight(self("upsamplers.0.conv.weight"))
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        return kernel, self("upsamplers.0.conv.bias")
 
 
 class Norm(NamedTuple):

@@ -94,6 +94,12 @@ class Loop:
         tensors = {name: value.to(dtype) for name, value in self._vae_tensors.items()}
         return Decoder(tensors, self._vae_config, self._ops)
 
+    def _batch(self, size: int) -> _Batch:
+        """The buffers and graphs of a batch size, made when it is first used."""
+        if size not in self._batches:
+            self._batches[size] = _Batch(self, size)
+        return self._batches[size]
+
     def encode(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """As `t2i.engine.reference.encode_prompts`."""
         return encode_prompts(self._pipeline, first, second)
@@ -113,9 +119,7 @@ class Loop:
         """
         rows = [*indices, *[indices[-1]] * (batch_size - len(indices))]
         with torch.inference_mode(), fast_products(self.device, self.dtype):
-            if batch_size not in self._batches:
-                self._batches[batch_size] = _Batch(self, batch_size)
-            whole = self._batches[batch_size].images(tokens, rows, latent)
+            whole = self._batch(batch_size).images(tokens, rows, latent)
         images = Images(whole.pixels[: len(indices)], whole.finite[: len(indices)])
         warn_of_unsound(images, indices)
         return images
@@ -125,9 +129,7 @@ class Loop:
     ) -> Tensor:
         """Latents (n, 4, h, w) after the last step, for comparisons with other implementations."""
         with torch.inference_mode(), fast_products(self.device, self.dtype):
-            if len(rows) not in self._batches:
-                self._batches[len(rows)] = _Batch(self, len(rows))
-            batch = self._batches[len(rows)]
+            batch = self._batch(len(rows))
             batch.denoise(tokens, rows, latent)
             return batch.latents.permute(0, 3, 1, 2).clone()
 

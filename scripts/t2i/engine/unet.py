@@ -21,7 +21,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from t2i.engine.blocks import KeysValues, Norm, ResidualBlock, Tensors, Transformer
-from t2i.engine.operations import Operations, subpixel_weight
+from t2i.engine.operations import Operations
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class UNet:
         self._ops, self._config = ops, config
         whole = Tensors(tensors)
         heads: Sequence[int] = config.attention_head_dim  # diffusers' name for their number
-        self._conv_in = whole.kernel("conv_in.weight"), whole("conv_in.bias")
+        self._conv_in = whole.convolution("conv_in")
         skips = [whole("conv_in.bias").numel()]
         self._down: list[Level] = []
         for part, number in zip(whole.several("down_blocks"), heads, strict=True):
@@ -85,7 +85,7 @@ class UNet:
             config.norm_num_groups,
             config.norm_eps,
         )
-        self._conv_out = whole.kernel("conv_out.weight"), whole("conv_out.bias")
+        self._conv_out = whole.convolution("conv_out")
         self._time = _perceptron(whole.below("time_embedding"))
         self._added = _perceptron(whole.below("add_embedding"))
         levels = (*self._down, self._middle, *self._up)
@@ -108,14 +108,9 @@ class UNet:
         transformers = [
             Transformer(tensors, heads, groups, self._ops) for tensors in part.several("attentions")
         ]
-        scale = None
+        scale = part.upsampler()
         if "downsamplers.0.conv.weight" in part:
-            conv = part.below("downsamplers.0.conv")
-            scale = conv.kernel("weight"), conv("bias")
-        elif "upsamplers.0.conv.weight" in part:
-            conv = part.below("upsamplers.0.conv")
-            kernel = subpixel_weight(conv("weight"))
-            scale = kernel.contiguous(memory_format=torch.channels_last), conv("bias")
+            scale = part.convolution("downsamplers.0.conv")
         return Level(residuals, transformers, scale)
 
     def prompts(self, context: Tensor) -> list[KeysValues]:
@@ -151,30 +146,32 @@ class UNet:
         `shift` (n, sum of widths) is that of the step, `prompts` are those of the image.
         """
         shifts, keys_values = iter(shift.split(self._widths, dim=1)), iter(prompts)
+
+        def through(
+            pair: tuple[ResidualBlock, Transformer | None], features: Tensor, *skip: Tensor
+        ) -> Tensor:
+            block, transformer = pair
+            features = block([features, *skip], next(shifts))
+            return features if transformer is None else transformer(features, keys_values)
+
         features = self._enter(sample)
         skips = [features]
         for level in self._down:
-            for block, transformer in level.pairs():
-                features = block([features], next(shifts))
-                if transformer is not None:
-                    features = transformer(features, keys_values)
+            for pair in level.pairs():
+                features = through(pair, features)
                 skips.append(features)
             if level.scale is not None:
                 kernel, bias = level.scale
                 features = self._ops.convolution(features, kernel, stride=2) + bias
                 skips.append(features)
         kept = tuple(skips[1 : 1 + len(self._down[0].residuals)])
-        for block, transformer in self._middle.pairs():
-            features = block([features], next(shifts))
-            if transformer is not None:
-                features = transformer(features, keys_values)
+        for pair in self._middle.pairs():
+            features = through(pair, features)
         for level in self._up:
             if level is self._up[-1]:
                 entered = features
-            for block, transformer in level.pairs():
-                features = block([features, skips.pop()], next(shifts))
-                if transformer is not None:
-                    features = transformer(features, keys_values)
+            for pair in level.pairs():
+                features = through(pair, features, skips.pop())
             if level.scale is not None:
                 features = self._ops.upsample_convolution(features, *level.scale)
         return self._leave(features), Kept(entered, kept)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.engine.blocks import Norm, ResidualBlock, Tensors
-from t2i.engine.operations import Operations, subpixel_weight
+from t2i.engine.operations import Operations
 
 EPSILON = 1e-6  # of every norm; diffusers has it as a constant
 
@@ -62,21 +62,16 @@ class Decoder:
 
         post = whole.below("post_quant_conv")
         self._post = post("weight").flatten(1), post("bias")
-        self._conv_in = part.kernel("conv_in.weight"), part("conv_in.bias")
+        self._conv_in = part.convolution("conv_in")
         middle = part.below("mid_block")
         self._middle = residuals(middle)
         self._attention = Attention(middle.below("attentions.0"), groups, ops)
         self._levels: list[tuple[list[ResidualBlock], tuple[Tensor, Tensor] | None]] = []
         for level in part.several("up_blocks"):
-            scale = None
-            if "upsamplers.0.conv.weight" in level:
-                kernel = subpixel_weight(level("upsamplers.0.conv.weight"))
-                kernel = kernel.contiguous(memory_format=torch.channels_last)
-                scale = kernel, level("upsamplers.0.conv.bias")
-            self._levels.append((residuals(level), scale))
+            self._levels.append((residuals(level), level.upsampler()))
         norm = part("conv_norm_out.weight"), part("conv_norm_out.bias")
         self._norm_out = Norm(*norm, groups, EPSILON)
-        self._conv_out = part.kernel("conv_out.weight"), part("conv_out.bias")
+        self._conv_out = part.convolution("conv_out")
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Images (n, 8 h, 8 w, 3), about -1 to 1, of latents (n, h, w, 4) as the UNet has them."""

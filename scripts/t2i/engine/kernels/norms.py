@@ -8,6 +8,7 @@ GroupNorm reads its sources where they lie, and takes what is added to them befo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -122,18 +123,9 @@ def _apply(
         tl.store(target, values.to(result.dtype.element_ty))
 
 
-def group_norm_applies(
-    sources: Sequence[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    groups: int,
-    epsilon: float,
-    silu: bool,
-    shift: Tensor | None = None,
-) -> bool:
+def group_norm_applies(sources: Sequence[Tensor], *_: Any, **__: Any) -> bool:
     """Whether `group_norm` can be used: rows in tiles of 16, channels in blocks of 64."""
-    _, height, width, _ = sources[0].shape
-    rows = height * width
+    rows = sources[0].shape[1] * sources[0].shape[2]
     return (
         rows % TILE == 0
         and all(source.shape[-1] % 64 == 0 for source in sources)
@@ -248,9 +240,7 @@ def _layer_norm(
     tl.store(result + place, values.to(result.dtype.element_ty), mask=known)
 
 
-def layer_norm_applies(
-    features: Tensor, weight: Tensor, bias: Tensor, epsilon: float, shift: Tensor | None = None
-) -> bool:
+def layer_norm_applies(features: Tensor, *_: Any, **__: Any) -> bool:
     """Whether `layer_norm` can be used: whole rows in registers, four at a time."""
     channels = features.shape[-1]
     return channels <= 4096 and (features.numel() // channels) % 4 == 0 and features.is_contiguous()
