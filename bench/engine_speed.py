@@ -5,7 +5,8 @@ folder in diffusers' layout (--model). Contenders paint in turn, --repeats times
 the spread is beside. On a CPU the miniature in models/ takes SDXL's place, and nothing compiles.
 
 reference    diffusers' pipeline at fp16, one image at a time
-compiled     the same at our batch size: torch.compile of UNet and decoder, NHWC, fused QKV
+blocks       the same at our batch size, backend: inductor: its transformer blocks compiled by torch
+compiled     the same: torch.compile of the whole UNet and the decoder, NHWC, fused QKV
 native fp16  backend: native at fp16 with the decoder in bf16
 native bf16  backend: native at bf16
 cache        native bf16 with DeepCache, every second step a deep one
@@ -35,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SDXL = ROOT / "config" / "models" / "sdxl-base-1.0"
 MICRO = ROOT / "models" / "micro-sdxl"
 STEPS, GUIDANCE, SEED = 20, 8.0, 0
-NAMES = ("reference", "compiled", "native fp16", "native bf16", "cache", "single")
+NAMES = ("reference", "blocks", "compiled", "native fp16", "native bf16", "cache", "single")
 QUERY = "power.draw,clocks.sm,clocks_event_reasons.active"
 HELD_DOWN = {0x8: "hardware slowdown", 0x20: "heat (driver)", 0x40: "heat", 0x80: "power supply"}
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -157,12 +158,16 @@ def _random_network(kind: Any, folder: Path) -> Any:
 class Diffusers:
     """diffusers' pipeline, plain or compiled."""
 
-    def __init__(self, bench: Bench, size: int, dtype: Any, compiled: bool = False) -> None:
+    def __init__(self, bench: Bench, size: int, dtype: Any, compiled: str = "") -> None:
         import torch
+
+        from t2i.engine.inductor import compile_blocks
 
         self._bench, self._size = bench, size
         self.pipeline = bench.pipeline(dtype)
-        if compiled:
+        if compiled == "blocks":
+            compile_blocks(self.pipeline)
+        if compiled == "compiled":
             unet, vae = self.pipeline.unet, self.pipeline.vae
             unet.to(memory_format=torch.channels_last).fuse_qkv_projections()
             vae.to(memory_format=torch.channels_last)
@@ -255,9 +260,9 @@ def contender(bench: Bench, name: str, batch: int) -> tuple[Any, int]:
     """What paints by a name, and the images of one call."""
     import torch
 
-    if name in ("reference", "compiled"):
+    if name in ("reference", "blocks", "compiled"):
         size = 1 if name == "reference" else batch
-        return Diffusers(bench, size, torch.float16, name == "compiled"), size
+        return Diffusers(bench, size, torch.float16, name), size
     size = 1 if name == "single" else batch
     dtype = torch.float16 if name == "native fp16" else torch.bfloat16
     return Native(bench, size, dtype, {"interval": 2} if name == "cache" else None), size

@@ -51,13 +51,14 @@ def main() -> None:
     from torchvision.transforms.functional import to_tensor
 
     from t2i.base.numerics import exact_float32
-    from t2i.generate.shard import add_sample, read_manifest, read_shard, write_manifest
+    from t2i.generate.shard import add_samples, read_manifest, read_shard, write_manifest
     from t2i.job.device import describe_device
     from t2i.metrics.inception import load_inception
     from t2i.metrics.scoring import score_shard
     from t2i.micro.inception import write_micro_inception
 
     exact_float32()
+    torch.set_num_threads(1)  # as in the rule; more would compete with the threads that read
     device = options.device
 
     def wait() -> float:
@@ -71,14 +72,16 @@ def main() -> None:
         coarse = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         smooth = np.asarray(Image.fromarray(coarse).resize((options.side,) * 2), dtype=np.int16)
         grain = random.integers(-4, 5, (options.side, options.side, 3))
-        samples, kept = [], []
+
+        def picture(index: int) -> np.ndarray:
+            rolled = np.roll(smooth, (index * 37) % options.side, axis=index % 2)
+            pixels: np.ndarray = np.clip(rolled + grain, 0, 255).astype(np.uint8)
+            return pixels
+
+        kept = [picture(index) for index in range(options.peer_images)]
         with tarfile.open(tar, "w") as archive:
-            for index in range(options.images):
-                rolled = np.roll(smooth, (index * 37) % options.side, axis=index % 2)
-                pixels = np.clip(rolled + grain, 0, 255).astype(np.uint8)
-                samples.append(add_sample(archive, index, index, pixels, True))
-                if index < options.peer_images:
-                    kept.append(pixels)
+            rows = ((index, index, picture(index), True) for index in range(options.images))
+            samples = add_samples(archive, rows, options.threads)
         write_manifest(manifest, tar, samples, {})
         captions = [f"a picture with the number {n}" for n in range(options.images)]
         write_micro_inception(Path(folder))

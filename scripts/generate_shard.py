@@ -14,7 +14,7 @@ with job_log(snakemake.log[0]) as terminal:
         import tarfile
 
         from t2i.engine.painter import load_painter, painted_ahead
-        from t2i.generate.shard import add_sample, write_manifest
+        from t2i.generate.shard import add_samples, write_manifest
         from t2i.job.progress import Progress
         from t2i.prompts.captions import read_captions
 
@@ -40,9 +40,9 @@ with job_log(snakemake.log[0]) as terminal:
             for batch, images in zip(
                 cut, painted_ahead(painter, cut, engine["batch_size"]), strict=True
             ):
-                for index, pixels, finite in zip(batch, images.pixels, images.finite, strict=True):
-                    caption_id = captions[index].id
-                    samples.append(add_sample(archive, index, caption_id, pixels, bool(finite)))
+                ids = [captions[index].id for index in batch]
+                rows = zip(batch, ids, images.pixels, images.finite.tolist(), strict=True)
+                samples += add_samples(archive, rows, snakemake.threads)
                 progress.update(len(batch))
         facts = {
             "run": snakemake.wildcards.run,

@@ -20,6 +20,7 @@ from t2i.generate.damage import VERIFIED, set_aside_damaged_shards
 from t2i.generate.shard import (
     DamagedShard,
     add_sample,
+    add_samples,
     read_manifest,
     read_shard,
     set_aside_damaged,
@@ -48,6 +49,15 @@ def write_shard(folder, name="00016-00020"):
 @pytest.fixture
 def shard(tmp_path):
     return write_shard(tmp_path)
+
+
+def test_a_tar_is_the_same_from_any_number_of_threads(shard, tmp_path) -> None:
+    rows = [(index, 1000 + index, picture(index), index != 18) for index in INDICES]
+    for threads in (1, 3):
+        with tarfile.open(tmp_path / "again.tar", "w") as archive:
+            samples = add_samples(archive, rows, threads)
+        assert samples == read_manifest(shard[1])["samples"]
+        assert (tmp_path / "again.tar").read_bytes() == shard[0].read_bytes()
 
 
 def content(tar, manifest):

@@ -94,14 +94,14 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def micro_model(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> MicroModel:
-    """The random SDXL, its fp32 and bf16 engines, and eight prompts, one of them too long."""
+    """The random SDXL, its engines, and eight prompts, one of them too long."""
     folder = tmp_path_factory.mktemp("micro")
     model = folder / "random-sdxl"
     write_random_sdxl(model, SHIPPED)
     for name in TOKENIZERS:
         configs = {path.name: path for path in (SHIPPED / name).iterdir()}
         tokenizer.write_tokenizer(model / name, configs)
-    engines = {dtype: folder / dtype for dtype in ("fp32", "bf16")}
+    engines = {dtype: folder / dtype for dtype in ("fp32", "fp16", "bf16")}
     for dtype, target in engines.items():
         target.mkdir()
         build.build_engine(model, target, Variant(dtype=dtype, **SETTINGS))

@@ -46,29 +46,38 @@ def images(pipeline: Any, prompts: list[str], latent: Path, batch_size: int) -> 
     Every prompt is encoded by itself, with the negative prompt beside it, and the encodings of a
     batch are concatenated. A model smaller than SDXL starts from the latent's top left part.
     """
+    return np.concatenate(
+        [
+            pixels(_sampled(pipeline, prompts[first : first + batch_size], latent, "pt"))
+            for first in range(0, len(prompts), batch_size)
+        ]
+    )
+
+
+def final_latents(pipeline: Any, prompts: list[str], latent: Path) -> torch.Tensor:
+    """Latents (n, 4, h, w) after the last step, of prompts in one batch."""
+    return _sampled(pipeline, prompts, latent, "latent")
+
+
+def _sampled(pipeline: Any, prompts: list[str], latent: Path, output: str) -> torch.Tensor:
     side = pipeline.unet.config.sample_size
     start = torch.from_numpy(np.load(latent))[..., :side, :side]
     start = start.to(pipeline.unet.device, pipeline.unet.dtype)
-    batches = []
     with torch.inference_mode():
-        for first in range(0, len(prompts), batch_size):
-            encoded = [
-                pipeline.encode_prompt(prompt, negative_prompt=NEGATIVE_PROMPT)
-                for prompt in prompts[first : first + batch_size]
-            ]
-            positive, negative, pooled, negative_pooled = map(torch.cat, zip(*encoded, strict=True))
-            decoded = pipeline(
-                prompt_embeds=positive,
-                negative_prompt_embeds=negative,
-                pooled_prompt_embeds=pooled,
-                negative_pooled_prompt_embeds=negative_pooled,
-                guidance_scale=GUIDANCE,
-                num_inference_steps=STEPS,
-                latents=torch.cat([start] * len(encoded)),
-                output_type="pt",
-            ).images
-            batches.append(pixels(decoded))
-    return np.concatenate(batches)
+        encoded = [
+            pipeline.encode_prompt(prompt, negative_prompt=NEGATIVE_PROMPT) for prompt in prompts
+        ]
+        positive, negative, pooled, negative_pooled = map(torch.cat, zip(*encoded, strict=True))
+        return pipeline(
+            prompt_embeds=positive,
+            negative_prompt_embeds=negative,
+            pooled_prompt_embeds=pooled,
+            negative_pooled_prompt_embeds=negative_pooled,
+            guidance_scale=GUIDANCE,
+            num_inference_steps=STEPS,
+            latents=torch.cat([start] * len(encoded)),
+            output_type=output,
+        ).images
 
 
 def pixel_difference(one: np.ndarray, other: np.ndarray) -> tuple[int, float]:

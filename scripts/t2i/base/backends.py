@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-REFERENCE, NATIVE = "reference", "native"
+REFERENCE, INDUCTOR, NATIVE = "reference", "inductor", "native"
 # Each with the modules that a painter loads by name, so that an edit there counts for the variants
-# that use it and for no other: the loop, and the kernels of a GPU.
+# that use it and for no other: what compiles the pipeline; the loop, and the kernels of a GPU.
 BACKENDS: dict[str, tuple[str, ...]] = {
     REFERENCE: (),
+    INDUCTOR: ("t2i.engine.inductor",),
     NATIVE: ("t2i.engine.loop", "t2i.engine.kernels.table"),
 }

@@ -14,7 +14,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from t2i.base import embedded
-from t2i.base.backends import NATIVE
+from t2i.base.backends import NATIVE, REFERENCE
 from t2i.base.datasets import CAPTIONS, dataset_files
 from t2i.base.yaml import Config, ConfigError
 from t2i.config.closed import (
@@ -200,15 +200,15 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
 def _bad_backends(config: Config) -> Iterator[str]:
     """Options that a variant's back end has not, and deep steps that are none."""
     for name, variant in config.get("variants", {}).items():
-        native = variant.get("backend") == NATIVE
+        backend = variant.get("backend", REFERENCE)
         for key in ("cache", "vae"):
-            if key in variant and not native:
+            if key in variant and backend != NATIVE:
                 yield f"  variants.{name}.{key}: only backend: native has it; add that"
         unet, known = variant.get("unet"), config.get("pruned", {})
         if unet is not None and unet not in known:
             have = ", ".join(known) or "nothing"
             yield f"  variants.{name}.unet: got {unet!r}; pruned has {have}{_nearest(unet, known)}"
-        if native and "stand_in" in variant:
+        if backend != REFERENCE and "stand_in" in variant:
             yield f"  variants.{name}.backend: a stand_in runs no model; leave one of them out"
         try:
             deep_steps(variant.get("cache"), _steps(config, variant))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from t2i.base.backends import BACKENDS, NATIVE
+from t2i.base.backends import BACKENDS, INDUCTOR, NATIVE
 from t2i.base.images import Images
 from t2i.engine.compiled import use_compiled
 from t2i.engine.latents import read_latent
@@ -137,5 +137,7 @@ def load_painter(
             fast = [importlib.import_module(table).FAST]
         running = importlib.import_module(loop).Loop(pipeline, manifest, *fast)
         return NativePainter(running, read_tokens(tokens), latent, kernels), manifest
+    if manifest["backend"] == INDUCTOR:
+        importlib.import_module(*BACKENDS[INDUCTOR]).compile_blocks(pipeline)
     sampler = (manifest["steps"], manifest["guidance"])
     return ModelPainter(pipeline, read_tokens(tokens), latent, *sampler), manifest

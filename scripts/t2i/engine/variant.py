@@ -29,7 +29,7 @@ NETWORKS = {
 class Variant:
     """How a model is run. `patch` is `path.py:function` or None; the rest is as in the config.
 
-    `backend` is `reference` (diffusers' pipeline) or `native` (`t2i.engine.loop`), `cache` says
+    `backend` is one of `t2i.base.backends`, `cache` says
     which steps are deep (`t2i.engine.cache`; None: all), `vae` is the decoder's number format
     (None: as diffusers decodes), `unet` names a pruned one (`t2i.engine.prune`). With
     `stand_in` (`side` in pixels, `images_per_second`) no model is run (`t2i.engine.stand_in`).

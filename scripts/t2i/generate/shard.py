@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,8 @@ class Sample:
     finite: bool
 
 
-def add_png(archive: tarfile.TarFile, name: str, image: np.ndarray) -> None:
-    """Append an image (height, width, 3) uint8 to a tar; members carry no times or owners."""
-    data = encode_png(image)
+def _add_file(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Append a file to a tar; members carry no times or owners."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))
@@ -55,9 +54,24 @@ def add_sample(
     archive: tarfile.TarFile, index: int, caption_id: int, image: np.ndarray, finite: bool
 ) -> Sample:
     """Append one sample's image to a shard's tar and return its entry for the manifest."""
-    name = f"{index:05d}.png"
-    add_png(archive, name, image)
-    return Sample(index, caption_id, name, pixel_digest(image), finite)
+    return add_samples(archive, [(index, caption_id, image, finite)])[0]
+
+
+def add_samples(
+    archive: tarfile.TarFile, rows: Iterable[tuple[int, int, np.ndarray, bool]], threads: int = 1
+) -> list[Sample]:
+    """The same for several samples, each as `add_sample` takes it; `threads` compress and hash."""
+
+    def encoded(row: tuple[int, int, np.ndarray, bool]) -> tuple[Sample, bytes]:
+        index, caption_id, image, finite = row
+        name = f"{index:05d}.png"
+        return Sample(index, caption_id, name, pixel_digest(image), finite), encode_png(image)
+
+    samples = []
+    for sample, png in mapped(encoded, rows, threads):
+        _add_file(archive, sample.file, png)
+        samples.append(sample)
+    return samples
 
 
 def archive_facts(path: Path) -> dict[str, Any]:
@@ -171,4 +185,4 @@ def write_images(path: Path, images: Iterator[tuple[str, Image.Image]]) -> None:
     """Publish a tar of PNGs without times or owners."""
     with publish(path) as part, tarfile.open(part, "w") as archive:
         for name, image in images:
-            add_png(archive, name, np.asarray(image))
+            _add_file(archive, name, encode_png(np.asarray(image)))
