@@ -29,6 +29,38 @@ rule prune_unet:
         "../scripts/prune_unet.py"
 
 
+rule recover_unet:
+    """Train a pruned UNet of the miniature until it finds what the whole one finds."""
+    input:
+        pruned="results/{run}/unets/{unet}/unet.safetensors",
+        model=recovery_model,
+    output:
+        weights="results/{run}/unets/{unet}/recovered.safetensors",
+        facts="results/{run}/unets/{unet}/recovery.json",
+    log:
+        "logs/{run}/recover_unet/{unet}.log",
+    benchmark:
+        "benchmarks/{run}/recover_unet/{unet}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: device_threads(CONFIG["device"], 1)
+    resources:
+        gpu=device_gpus(CONFIG["device"]),
+        mem_mb=8000,
+        runtime="2h",
+    params:
+        recipe=unet_recovery,
+        model=f"resources/{MODEL}",
+        device=CONFIG["device"],
+        threads=1,
+        checkpoint="results/{run}/unets/{unet}/recovery.checkpoint",
+        code=code("recover_unet"),
+    script:
+        "../scripts/recover_unet.py"
+
+
 rule build_engine:
     """Build a variant's engine: weights at its number format, its patch, and its identity."""
     input:

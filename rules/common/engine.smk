@@ -21,23 +21,45 @@ def variant_patch(wildcards):
 
 
 def unet_weights(wildcards):
-    """The UNet's files at the model's full precision."""
+    """What a UNet is pruned from: a file of its own, or the model's UNet at full precision."""
+    if own := CONFIG["unets"][wildcards.unet].get("weights"):
+        return [own]
     names = needed.model_sources(MODEL, "fp32", SOURCES)
     unet = [name for name in names if name.startswith(f"{MODEL}/unet/")]
     return [f"resources/{name}" for name in unet if name.endswith(".safetensors")]
 
 
 def unet_pruning(wildcards):
-    """What is taken out of a pruned UNet."""
-    return CONFIG["pruned"][wildcards.unet]
+    """What is taken out of a UNet."""
+    return {
+        key: CONFIG["unets"][wildcards.unet][key] for key in ("blocks", "feed_forward")
+    }
+
+
+def unet_recovery(wildcards):
+    """How a pruned UNet is trained."""
+    return CONFIG["unets"][wildcards.unet]["recovery"]
+
+
+def recovery_model(wildcards):
+    """The whole model, which a pruned UNet is trained to follow."""
+    files = needed.model_sources(MODEL, "fp16", SOURCES)
+    return [
+        f"resources/{name}"
+        for name in [*files, *needed.tokenizer_sources(MODEL, SOURCES)]
+    ]
 
 
 def variant_unet(wildcards):
-    """The pruned UNet of a variant, if it has one."""
+    """The file of a variant's UNet, if it is not the model's own."""
     unet = variant_settings(wildcards)["unet"]
     if unet is None:
         return []
-    return f"results/{wildcards.run}/unets/{unet}/unet.safetensors"
+    entry, folder = CONFIG["unets"][unet], f"results/{wildcards.run}/unets/{unet}"
+    if "recovery" in entry:
+        return f"{folder}/recovered.safetensors"
+    pruned = entry["blocks"] or entry["feed_forward"] < 1
+    return f"{folder}/unet.safetensors" if pruned else entry["weights"]
 
 
 def compiled_kernels(variant):

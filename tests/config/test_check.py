@@ -163,14 +163,23 @@ def test_null_takes_a_value_back():
         ({"variants.fp32.patch": "x.py"}, "variants.fp32.patch: got 'x.py'; expected a name"),
         ({"variants.fp32.cache": {"interval": 2}}, "variants.fp32.cache: only backend: native"),
         (
-            {"variants.fp32.unet": "lite", "pruned": {"light": {"feed_forward": 0.5}}},
-            "variants.fp32.unet: got 'lite'; pruned has light; did you mean 'light'?",
+            {"variants.fp32.unet": "lite", "unets": {"light": {"feed_forward": 0.5}}},
+            "variants.fp32.unet: got 'lite'; unets has light; did you mean 'light'?",
         ),
-        ({"pruned": {"a": {"blocks": ["conv_in"]}}}, "pruned.a.blocks.0: got 'conv_in'"),
+        ({"unets": {"a": {"blocks": ["conv_in"]}}}, "unets.a.blocks.0: got 'conv_in'"),
+        ({"unets": {"a": {"weights": "x.safetensors"}}}, "unets.a.weights: there is no file"),
+        ({"unets": {"a": {"feed_forward": 1.0}}}, "unets.a: takes nothing out; give blocks"),
+        (
+            {
+                "model": "sdxl-base-1.0",
+                "unets": {"a": {"feed_forward": 0.5, "recovery": {"steps": 9}}},
+            },
+            "unets.a.recovery: only micro-sdxl can be trained here",
+        ),
         ({"variants.fp32.vae": "bf16"}, "variants.fp32.vae: only backend: native has it"),
         (
             {"variants.fp32.backend": "trt"},
-            "variants.fp32.backend: got 'trt'; allowed are reference, native",
+            "variants.fp32.backend: got 'trt'; allowed are reference, inductor, native",
         ),
         (
             {"variants.fp32": {"dtype": "fp32", "backend": "native", "cache": {"deep": [1]}}},
@@ -301,8 +310,8 @@ def test_all_mistakes_are_told_at_once_each_in_one_line():
         ({"windows.samples": 64}, "windows: got {'samples': 64"),
         ({"windows": None}, "windows: got None"),
         (
-            {"variants.fp16.unet": "light", "pruned": {"light": {"feed_forward": 0.5}}},
-            "variants.fp16.unet: a pruned UNet is not allowed in the closed division",
+            {"variants.fp16.unet": "light", "unets": {"light": {"feed_forward": 0.5}}},
+            "variants.fp16.unet: another UNet is not allowed in the closed division",
         ),
         (
             {"variants.fp16.backend": "native", "variants.fp16.cache": {"interval": 2}},

@@ -17,6 +17,7 @@ from t2i.engine import latents, reference
 from t2i.engine.build import build_engine
 from t2i.engine.load import load_engine
 from t2i.engine.loop import Loop
+from t2i.engine.manifest import EngineError
 from t2i.engine.operations import PLAIN
 from t2i.engine.prune import PruneError, fit, prune
 from t2i.engine.unet import UNet
@@ -137,3 +138,23 @@ def test_an_engine_of_a_pruned_unet_runs_on_both_back_ends(
     ours = Loop(pipeline, manifest).images(micro_model.tokens(), range(2), latent, 2).pixels
     assert peers.pixel_difference(ours, theirs)[0] <= peers.GREY_LEVELS
     assert not np.array_equal(theirs, micro_model.images(micro_model.pipeline, 2, 2))
+
+
+def test_a_file_that_is_no_unet_is_refused_when_the_engine_is_built(
+    micro_model: MicroModel, tmp_path: Path
+) -> None:
+    state = micro_model.peer.unet.state_dict()
+    variant = Variant(**SETTINGS | {"dtype": "fp32", "unet": "other"})
+    wide = {**state, "conv_in.weight": torch.zeros(8, 9, 3, 3)}
+    less = {name: value for name, value in state.items() if not name.startswith("conv_out")}
+    more = {**state, "extra.weight": torch.zeros(1)}
+    for tensors, message in (
+        (wide, r"conv_in\.weight: \(8, 9, 3, 3\), needed \("),
+        (less, r"conv_out\.bias: no such tensor, needed \(4,\)"),
+        (more, r"extra\.weight: \(1,\), needed no such tensor"),
+        ({"weight": torch.zeros(1)}, "is no UNet"),
+    ):
+        save_file(tensors, tmp_path / "unet.safetensors")
+        with pytest.raises(EngineError, match=message):
+            build_engine(micro_model.model, tmp_path, variant, tmp_path / "unet.safetensors")
+    assert not (tmp_path / "weights").exists()

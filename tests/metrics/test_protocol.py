@@ -36,7 +36,7 @@ def test_the_benchmark_itself_is_comparable():
             {"cache": {"interval": 2}},
             "DeepCache (every 2 steps a deep one) skips most of the model",
         ),
-        ({"unet": "light"}, "the UNet is pruned (light)"),
+        ({"unet": "light"}, "the UNet is another (light)"),
         ({"cache": {"deep": [0, 3]}}, "DeepCache (deep steps 0, 3) skips most of the model"),
     ],
 )

@@ -43,6 +43,7 @@ ASIDE = (
     "write_mirror",
     "compile_engine",
     "prune_unet",
+    "recover_unet",
     "download_wheels",
     "sample_calibration_captions",
     "train_",

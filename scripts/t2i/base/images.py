@@ -56,7 +56,7 @@ def encode_png(image: np.ndarray) -> bytes:
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
     header = struct.pack(">IIBBBBB", width, height, 8, RGB, 0, 0, 0)
-    data = compressor.compress(rows) + compressor.flush()
+    data = compressor.compress(rows.data) + compressor.flush()
     chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b""))
     return PNG_SIGNATURE + b"".join(chunks)
 

@@ -74,6 +74,7 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
         *_too_many_samples(filled),
         *_bad_windows(filled),
         *_bad_backends(filled),
+        *_bad_unets(filled),
         *_bad_reference_images(filled),
         *loadgen_mistakes(filled),
         *submission_mistakes(filled),
@@ -204,16 +205,31 @@ def _bad_backends(config: Config) -> Iterator[str]:
         for key in ("cache", "vae"):
             if key in variant and backend != NATIVE:
                 yield f"  variants.{name}.{key}: only backend: native has it; add that"
-        unet, known = variant.get("unet"), config.get("pruned", {})
+        unet, known = variant.get("unet"), config.get("unets", {})
         if unet is not None and unet not in known:
             have = ", ".join(known) or "nothing"
-            yield f"  variants.{name}.unet: got {unet!r}; pruned has {have}{_nearest(unet, known)}"
+            yield f"  variants.{name}.unet: got {unet!r}; unets has {have}{_nearest(unet, known)}"
         if backend != REFERENCE and "stand_in" in variant:
             yield f"  variants.{name}.backend: a stand_in runs no model; leave one of them out"
         try:
             deep_steps(variant.get("cache"), _steps(config, variant))
         except ValueError as error:
             yield f"  variants.{name}.{error}"
+
+
+def _bad_unets(config: Config) -> Iterator[str]:
+    """UNets of which nothing is asked, files that do not exist, and trainings without pictures."""
+    for name, unet in config.get("unets", {}).items():
+        own = unet.get("weights")
+        if own is not None and not Path(own).is_file():
+            yield f"  unets.{name}.weights: there is no file {own!r}"
+        if own is None and not unet.get("blocks") and unet.get("feed_forward", 1) == 1:
+            yield f"  unets.{name}: takes nothing out; give blocks, feed_forward or weights"
+        if "recovery" in unet and config.get("model") != embedded.MODEL:
+            yield (
+                f"  unets.{name}.recovery: only {embedded.MODEL} can be trained here; train the "
+                "UNet elsewhere and name its file as `weights`"
+            )
 
 
 def _steps(config: Config, variant: dict[str, Any]) -> int:

@@ -165,6 +165,6 @@ def _against_closed_rules(config: Config) -> Iterator[str]:
         if "cache" in variant:
             yield f"  variants.{name}.cache: DeepCache is not allowed in the closed division"
         if "unet" in variant:
-            yield f"  variants.{name}.unet: a pruned UNet is not allowed in the closed division"
+            yield f"  variants.{name}.unet: another UNet is not allowed in the closed division"
         if "patch" in variant:
             yield f"  variants.{name}.patch: a patched model is not allowed in the closed division"

@@ -21,6 +21,7 @@ import torch
 from diffusers import (
     EulerDiscreteScheduler,
     StableDiffusionXLPipeline,
+    UNet2DConditionModel,
 )
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -28,10 +29,12 @@ from transformers import CLIPTokenizer
 
 from t2i.base.files import read_json, sha256_json, write_json
 from t2i.engine.manifest import EngineError, without_defaults
+from t2i.engine.prune import fit
 from t2i.engine.variant import DTYPES, NETWORKS, Variant
 from t2i.engine.weights import (
     Stored,
     digest_files,
+    empty_network,
     read_header,
 )
 from t2i.job.disk import require_space
@@ -51,7 +54,7 @@ def build_engine(
 
     Weights are cast tensor by tensor, which gives what loading at that number format gives. The
     fp16 files of a model that has them are used for fp16, as the reference does. A stand-in's
-    engine has no weights. `unet` is a pruned UNet's file, which takes the place of the model's.
+    engine has no weights. `unet` is another UNet's file, which takes the place of the model's.
     """
     weights, dtype = folder / "weights", DTYPES[variant.dtype]
     sources = [] if variant.stand_in else _model_files(model, variant.dtype)
@@ -60,6 +63,7 @@ def build_engine(
         for source in sources
     }
     if unet is not None:
+        _check_unet(unet, model)
         own = weights / "unet"
         targets = {
             source: target
@@ -92,6 +96,21 @@ def build_engine(
     manifest = {"schema": 1, "digest": sha256_json(identity), **identity}
     write_json(folder / "engine.json", manifest)
     return manifest
+
+
+def _check_unet(unet: Path, model: Path) -> None:
+    """Raise EngineError where a file is no UNet for the model, whole or pruned."""
+    network = empty_network(UNet2DConditionModel, model / "unet", torch.float32)
+    shapes = {stored.name: tuple(stored.shape) for stored in read_header(unet)}
+    try:
+        fit(network, shapes)
+    except KeyError as error:
+        raise EngineError(f"{unet} is no UNet for {model}: it has no {error.args[0]}") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name in sorted(wanted.keys() | shapes.keys()):
+        has, needs = shapes.get(name, "no such tensor"), wanted.get(name, "no such tensor")
+        if has != needs:
+            raise EngineError(f"{unet} is no UNet for {model}: {name}: {has}, needed {needs}")
 
 
 def _model_files(model: Path, dtype: str) -> list[Path]:

@@ -1,7 +1,7 @@
 """Structural pruning of SDXL's UNet: whole transformer blocks, and channels of feed-forward layers.
 
 A pruned UNet has the names of diffusers' UNet2DConditionModel, with fewer blocks and narrower
-layers; `fit` gives a network of diffusers the same structure. Nothing is trained afterwards here.
+layers; `fit` gives a network of diffusers the same structure. `t2i.micro.recovery` trains one.
 """
 
 from __future__ import annotations

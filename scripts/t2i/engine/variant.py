@@ -31,7 +31,7 @@ class Variant:
 
     `backend` is one of `t2i.base.backends`, `cache` says
     which steps are deep (`t2i.engine.cache`; None: all), `vae` is the decoder's number format
-    (None: as diffusers decodes), `unet` names a pruned one (`t2i.engine.prune`). With
+    (None: as diffusers decodes), `unet` names another UNet than the model's. With
     `stand_in` (`side` in pixels, `images_per_second`) no model is run (`t2i.engine.stand_in`).
     """
 

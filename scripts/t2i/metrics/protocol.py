@@ -36,7 +36,7 @@ class Recipe:
     """What a variant's pictures were made from and how.
 
     `captions` and `latents` are the sha256 of captions.tsv and latents.npy; `patch` names what
-    changed the model, `cache` says which steps run all of it, `unet` names a pruned one (None:
+    changed the model, `cache` says which steps run all of it, `unet` names another one (None:
     nothing, all, the model's).
     """
 
@@ -90,7 +90,7 @@ def _made_differently(recipe: Recipe) -> list[str]:
     if recipe.patch:
         reasons.append(f"the model is changed by the patch {recipe.patch}")
     if recipe.unet:
-        reasons.append(f"the UNet is pruned ({recipe.unet})")
+        reasons.append(f"the UNet is another ({recipe.unet})")
     if recipe.cache:
         reasons.append(f"DeepCache ({cache_in_words(recipe.cache)}) skips most of the model")
     if recipe.dataset != MLPERF_DATASET:

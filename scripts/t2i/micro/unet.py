@@ -138,18 +138,32 @@ class DenoisingTask:
             "text_embeds": pooled.index_select(0, slot),
             "time_ids": self.sizes.expand(count, -1),
         }
-        with half_precision(device):
-            predicted = self.unet(
-                noisy.contiguous(memory_format=torch.channels_last),
-                times,
-                hidden.index_select(0, slot),
-                added_cond_kwargs=added,
-                return_dict=False,
-            )[0]
-        error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        given = (
+            noisy.contiguous(memory_format=torch.channels_last),
+            times,
+            hidden.index_select(0, slot),
+            added,
+        )
+        predicted = self.predicted(self.unet, *given)
+        error = (predicted - self.wanted(noise, *given)).square().mean(dim=(1, 2, 3))
         bands = error.view(BANDS, -1).mean(dim=1)
         named = {f"band_{number}": bands[number] for number in range(BANDS)}
         return {"loss": (error * self.weights[times]).mean(), **named}
+
+    def predicted(
+        self, unet: Any, noisy: Tensor, times: Tensor, hidden: Tensor, added: dict[str, Tensor]
+    ) -> Tensor:
+        """The noise (n, 4, h, w) float32 that a UNet finds."""
+        with half_precision(self.device):
+            found = unet(noisy, times, hidden, added_cond_kwargs=added, return_dict=False)[0]
+        noise: Tensor = found.float()
+        return noise
+
+    def wanted(
+        self, noise: Tensor, noisy: Tensor, times: Tensor, hidden: Tensor, added: dict[str, Tensor]
+    ) -> Tensor:
+        """The noise that the UNet shall find: that which was added."""
+        return noise
 
 
 def train_unet(
