@@ -72,7 +72,7 @@ test-fast: environment
 	@$(ACTIVE) $(PYTEST) --fast
 
 bench: environment
-	@$(VENV)/bin/python bench/engine_speed.py --json bench-engines.json --plot bench-engines.svg
+	@$(VENV)/bin/python bench/engine_speed.py --json bench-engines.json
 	@$(VENV)/bin/python bench/scoring_speed.py --json bench-scoring.json
 
 lint: environment

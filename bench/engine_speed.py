@@ -19,7 +19,6 @@ held down by heat or the power supply, is said in the result.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -53,8 +52,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8, help="images painted together")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each contender")
     parser.add_argument("--contenders", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--json", type=Path, help="write everything that was measured")
-    parser.add_argument("--plot", type=Path, help="write a bar chart (SVG)")
+    parser.add_argument(
+        "--json", type=Path, help="write all that was measured, for a config's `engine_speed`"
+    )
     return parser.parse_args()
 
 
@@ -68,6 +68,7 @@ class Result:
     first: float = 0.0  # the first call, with all that is compiled
     memory: float = 0.0  # bytes at most, beside the other contenders'
     error: float = 0.0  # of the final latents, relative to fp32's
+    busy: float = 0.0  # seconds of a call in which the GPU worked; else it waited for the host
     seconds: list[float] = field(default_factory=list)
     watts: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
@@ -139,6 +140,19 @@ class Bench:
         if self.cuda:
             torch.cuda.synchronize()
         return time.perf_counter() - begin
+
+    def busy(self, call: Callable[[], Any]) -> float:
+        """Seconds that the GPU worked during a call; 0 without a GPU."""
+        from torch.autograd import DeviceType
+        from torch.profiler import ProfilerActivity, profile
+
+        if not self.cuda:
+            return 0.0
+        with profile(activities=[ProfilerActivity.CUDA]) as watched:
+            self.seconds(call)
+        events = watched.key_averages()
+        on_gpu = [event for event in events if event.device_type == DeviceType.CUDA]
+        return float(sum(event.self_device_time_total for event in on_gpu)) / 1e6
 
     def matmul_rate(self) -> float:
         """FLOP/s of one large product in bf16, the best of five; fp32 on a CPU."""
@@ -336,6 +350,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> tuple[list[Result], Dr
             with driver.watched(result.watts):
                 result.seconds.append(bench.seconds(painter.paint))
     for result, painter in running:
+        result.busy = bench.busy(painter.paint)
         for part, call in painter.parts().items():
             call()
             times = [bench.seconds(call) for _ in range(max(3, options.repeats))]
@@ -357,9 +372,9 @@ def table(results: list[Result], unet_flops: float, matmul: float) -> str:
     """The results as a Markdown table."""
     first = results[0].rate
     lines = [
-        "| contender | images | img/s | spread | times | s a call | UNet ms | UNet TFLOP/s | "
-        "text / once / VAE ms an image | GB | J an image | first call s | error |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| contender | images | img/s | spread | times | s a call | GPU busy s | UNet ms | "
+        "UNet TFLOP/s | text / once / VAE ms an image | GB | J an image | first call s | error |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         seconds = statistics.median(result.seconds)
@@ -373,7 +388,8 @@ def table(results: list[Result], unet_flops: float, matmul: float) -> str:
         joules = statistics.mean(result.watts) / result.rate if result.watts else 0.0
         lines.append(
             f"| {result.name} | {result.images} | {result.rate:.3f} | {spread:.1%} | "
-            f"{result.rate / first:.2f} | {seconds:.3f} | {unet:.1f} | "
+            f"{result.rate / first:.2f} | {seconds:.3f} | {result.busy:.3f} | "
+            f"{unet:.1f} | "
             f"{2 * result.images * unet_flops / unet / 1e9:.3g} | {others or '-'} | "
             f"{result.memory / 1e9:.1f} | {joules:.0f} | {result.first:.1f} | {result.error:.4f} |"
         )
@@ -405,23 +421,6 @@ def unet_flops(bench: Bench) -> float:
     return float(counter.get_total_flops())
 
 
-def plot(results: list[Result], title: str, path: Path) -> None:
-    """A bar for each contender's images a second."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 0.5 + 0.45 * len(results)))
-    bars = axes.barh([result.name for result in results], [result.rate for result in results])
-    axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.invert_yaxis()
-    axes.set_xlabel("images a second")
-    axes.set_title(title)
-    figure.tight_layout()
-    figure.savefig(path)
-
-
 def main() -> None:
     """Measure, print the table, and write what was asked for."""
     options = arguments()
@@ -432,6 +431,7 @@ def main() -> None:
 
     from t2i.job.device import describe_device
     from t2i.job.software import software_versions
+    from t2i.report.speed import write_speed
 
     logging.set_verbosity_error()
     bench = Bench(options)
@@ -444,6 +444,7 @@ def main() -> None:
         print(f"Take these numbers with care: {', '.join(sorted(driver.remarks))}.")
     if options.json is not None:
         facts = {
+            "repeats": options.repeats,
             "model": bench.label,
             "device": device,
             "software": software,
@@ -452,9 +453,7 @@ def main() -> None:
             "remarks": sorted(driver.remarks),
             "results": [{**asdict(result), "images_per_second": result.rate} for result in results],
         }
-        options.json.write_text(json.dumps(facts, indent=2) + "\n")
-    if options.plot is not None:
-        plot(results, title, options.plot)
+        write_speed(options.json, facts)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ rule make_report:
         scenarios=of_driven_scenarios("verdict.json"),
         latencies=of_timed_scenarios("performance/latencies.npy"),
         submissions=submissions(),
+        engine_speed=CONFIG.get("engine_speed", []),
         comparison=run_file("comparison.json"),
         provenance=run_file("provenance.json"),
         manifests=of_all_shards("shards/{shard}.json"),

@@ -12,6 +12,7 @@ from t2i.prompts.captions import read_captions, read_sample_ids
 from t2i.report.data import assemble
 from t2i.report.gallery import thumbnails
 from t2i.report.page import render
+from t2i.report.speed import read_speed
 
 PICTURES = 7_500_000  # characters of all thumbnails together: the page stays below 10 MB
 
@@ -38,6 +39,7 @@ with job_log(snakemake.log[0]):
         [read_json(Path(path)) for path in inputs.scenarios],
         {of_scenario(Path(path)): np.load(path, allow_pickle=False) for path in inputs.latencies},
         {Path(path).parent.name: read_json(Path(path)) for path in inputs.submissions},
+        read_speed(Path(inputs.engine_speed[0])) if inputs.engine_speed else None,
     )
     indices = {row["index"] for row in report["gallery"]["rows"]}
     budget = PICTURES // max(1, len(indices) * len(names))

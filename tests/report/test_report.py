@@ -299,6 +299,7 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
     for key, (file, text) in singles.items():
         files[key] = tmp_path / file
         files[key].write_text(text, encoding="utf-8")
+    files["engine_speed"] = []
     output = {"html": tmp_path / "report.html", "json": tmp_path / "report.json"}
     snakemake = SimpleNamespace(
         input=SimpleNamespace(**files),

@@ -115,6 +115,29 @@ def _in_words(
     return "; ".join(facts)
 
 
+def bar_chart(title: str, axis: str, values: Mapping[str, float]) -> Markup:
+    """A bar for each value, in order, as an `<svg>`; raises ValueError for one below zero."""
+    with rc_context(STYLE):
+        figure = bar_figure(title, axis, values)
+        words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        return _svg(figure, f"{title}: {words}")
+
+
+def bar_figure(title: str, axis: str, values: Mapping[str, float]) -> Figure:
+    """The figure of `bar_chart`."""
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{title}: {name} cannot be drawn as a bar: {value}")
+    figure = Figure(figsize=(SIZE[0], 0.7 + 0.3 * len(values)), layout="constrained")
+    axes = figure.add_subplot()
+    bars = axes.barh(list(values), list(values.values()), color=ACCENT, alpha=0.7)
+    axes.bar_label(bars, fmt="%.3g", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel(axis, loc="right")
+    return figure
+
+
 def line_chart(
     title: str,
     axis: str,

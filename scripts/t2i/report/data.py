@@ -175,14 +175,16 @@ def assemble(
     scenarios: Sequence[dict[str, Any]] = (),
     latencies: Mapping[tuple[str, str], NDArray[np.float64]] | None = None,
     submissions: Mapping[str, dict[str, Any]] | None = None,
+    engine_speed: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Gather one run's results, unrounded, as the content of `report.json`.
 
     `names` orders the variants, the first being the gallery's left column; the other arguments are
     the parsed result files, in any order; `judged` is empty where no judge knows what the pictures
     should show. `scenarios` are LoadGen's verdicts, `latencies` (queries,) in seconds by variant
-    and scenario, and `submissions` by variant; what was not run or built is left out. Raises
-    ValueError when a variant lacks one of the others, or an image its caption.
+    and scenario, `submissions` by variant, `engine_speed` that of `t2i.report.speed`; what was not
+    run or built is left out. Raises ValueError when a variant lacks one of the others, or an image
+    its caption.
     """
     measured = _by_variant(metrics, names, "metrics.json")
     verdicts = _by_variant(compliance, names, "compliance.json")
@@ -233,6 +235,7 @@ def assemble(
             shown, captions, compliance_ids, str(config.get("dataset")), _wrong(shares)
         ),
         "methods": _methods(variants),
+        "engine_speed": engine_speed,
         "loadgen": runs,
         "not_official": loadgen.not_official(runs),
         "submissions": loadgen.submissions(submissions or {}, names),

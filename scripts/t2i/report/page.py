@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from t2i.metrics.labels import weights_in_words
 from t2i.metrics.protocol import cache_in_words
-from t2i.report.charts import latency_chart
+from t2i.report.charts import bar_chart, latency_chart
 from t2i.report.gallery import Thumbnail
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -68,6 +68,11 @@ COLUMNS = {
         " the model ignores its prompt."
     ),
     "Images/s": "Images per second of generation; higher is better. Loading is not counted.",
+    "At once": "Images painted together in one call.",
+    "Spread": "Longest less shortest time of a call, relative to the median.",
+    "Times the first": "Images per second, relative to those of the first row.",
+    "GPU busy": "Share of the time in which the GPU worked; in the rest it waited for the host.",
+    "Joules": "Energy of the GPU for an image, by its mean power.",
     "Device": "Device that generated the images.",
     "Sampling": "Denoising steps, scale of guidance, and the patch or cache, if any.",
     "Engine": "Number format, and the start of the sha256 of the weights that images refer to.",
@@ -221,6 +226,14 @@ def _accuracy_checks(variant: Mapping[str, Any]) -> dict[str, Any]:
     return {name: checks.get(name) for name in ("accuracy.fid", "accuracy.clip")}
 
 
+def _speed_chart(speed: Mapping[str, Any] | None) -> Markup | None:
+    """A bar for each engine that was measured beside others, if any was."""
+    if speed is None:
+        return None
+    rates = {f"{row['name']}, {row['images']}": row["images_per_second"] for row in speed["rows"]}
+    return bar_chart("Engines side by side", "images per second", rates)
+
+
 def environment() -> Environment:
     """What pages are made with: everything escaped, nothing undefined, the filters for numbers."""
     made = Environment(
@@ -258,6 +271,7 @@ def render(report: Mapping[str, Any], pictures: Mapping[str, Mapping[int, Thumbn
             pairs=pairs,
             accuracy_checks=_accuracy_checks,
             latency_chart=latency_chart,
+            speed_chart=_speed_chart(report["engine_speed"]),
             columns=COLUMNS,
             style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
             script=Markup(script),
