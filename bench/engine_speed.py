@@ -1,8 +1,9 @@
 """How fast images are made: diffusers as MLPerf's reference calls it, diffusers compiled, and ours.
 
 One process, one run, the same weights for all: SDXL's real configuration with random weights, or a
-folder in diffusers' layout (--model). Contenders paint in turn, --repeats times; medians count, and
-the spread is beside. On a CPU the miniature in models/ takes SDXL's place, and nothing compiles.
+folder in diffusers' layout (--model). Contenders paint in turn, three at a time for the sake of
+memory, --repeats times; medians count, and the spread is beside. On a CPU the miniature in models/
+takes SDXL's place, and nothing compiles.
 
 reference    diffusers' pipeline at fp16, one image at a time
 blocks       the same at our batch size, backend: inductor: its transformer blocks compiled by torch
@@ -19,6 +20,7 @@ held down by heat or the power supply, is said in the result.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import subprocess
@@ -35,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SDXL = ROOT / "config" / "models" / "sdxl-base-1.0"
 MICRO = ROOT / "models" / "micro-sdxl"
 STEPS, GUIDANCE, SEED = 20, 8.0, 0
+TOGETHER = 3  # contenders in memory at once
 NAMES = ("reference", "blocks", "compiled", "native fp16", "native bf16", "cache", "single")
 QUERY = "power.draw,clocks.sm,clocks_event_reasons.active"
 HELD_DOWN = {0x8: "hardware slowdown", 0x20: "heat (driver)", 0x40: "heat", 0x80: "power supply"}
@@ -68,7 +71,7 @@ class Result:
     first: float = 0.0  # the first call, with all that is compiled
     memory: float = 0.0  # bytes at most, beside the other contenders'
     error: float = 0.0  # of the final latents, relative to fp32's
-    busy: float = 0.0  # seconds of a call in which the GPU worked; else it waited for the host
+    busy: float = 0.0  # milliseconds of a UNet's pass in which the GPU worked, not waited
     seconds: list[float] = field(default_factory=list)
     watts: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
@@ -142,7 +145,7 @@ class Bench:
         return time.perf_counter() - begin
 
     def busy(self, call: Callable[[], Any]) -> float:
-        """Seconds that the GPU worked during a call; 0 without a GPU."""
+        """Milliseconds that the GPU worked during a call; 0 without a GPU."""
         from torch.autograd import DeviceType
         from torch.profiler import ProfilerActivity, profile
 
@@ -152,7 +155,16 @@ class Bench:
             self.seconds(call)
         events = watched.key_averages()
         on_gpu = [event for event in events if event.device_type == DeviceType.CUDA]
-        return float(sum(event.self_device_time_total for event in on_gpu)) / 1e6
+        return float(sum(event.self_device_time_total for event in on_gpu)) / 1e3
+
+    def free(self) -> None:
+        """Give the memory of contenders that are no longer used back to the device."""
+        import torch
+
+        gc.collect()
+        if self.cuda:
+            torch._dynamo.reset()
+            torch.cuda.empty_cache()
 
     def matmul_rate(self) -> float:
         """FLOP/s of one large product in bf16, the best of five; fp32 on a CPU."""
@@ -324,12 +336,23 @@ class Driver:
 
 def measure(bench: Bench, options: argparse.Namespace) -> tuple[list[Result], Driver]:
     """Every contender's result, painted in turn."""
-    import torch
-
     driver = Driver(bench.cuda)
     exact = _exact_latents(bench)
+    results, names = [], options.contenders
+    for first in range(0, len(names), TOGETHER):
+        results += _in_turn(bench, options, driver, names[first : first + TOGETHER], exact)
+        bench.free()
+    return results, driver
+
+
+def _in_turn(
+    bench: Bench, options: argparse.Namespace, driver: Driver, names: list[str], exact: Any
+) -> list[Result]:
+    """Results of some contenders, all of which are in memory at once."""
+    import torch
+
     running = []
-    for name in options.contenders:
+    for name in names:
         before = torch.cuda.memory_allocated() if bench.cuda else 0
         begin = time.perf_counter()
         painter, size = contender(bench, name, options.batch)
@@ -350,12 +373,13 @@ def measure(bench: Bench, options: argparse.Namespace) -> tuple[list[Result], Dr
             with driver.watched(result.watts):
                 result.seconds.append(bench.seconds(painter.paint))
     for result, painter in running:
-        result.busy = bench.busy(painter.paint)
-        for part, call in painter.parts().items():
+        parts = painter.parts()
+        result.busy = bench.busy(parts["UNet"])
+        for part, call in parts.items():
             call()
             times = [bench.seconds(call) for _ in range(max(3, options.repeats))]
             result.parts[part] = 1000 * statistics.median(times)
-    return [result for result, _ in running], driver
+    return [result for result, _ in running]
 
 
 def _exact_latents(bench: Bench) -> Any:
@@ -363,8 +387,7 @@ def _exact_latents(bench: Bench) -> Any:
     import torch
 
     latents = Diffusers(bench, 1, torch.float32).latents().float()
-    if bench.cuda:
-        torch.cuda.empty_cache()
+    bench.free()
     return latents
 
 
@@ -372,7 +395,7 @@ def table(results: list[Result], unet_flops: float, matmul: float) -> str:
     """The results as a Markdown table."""
     first = results[0].rate
     lines = [
-        "| contender | images | img/s | spread | times | s a call | GPU busy s | UNet ms | "
+        "| contender | images | img/s | spread | times | s a call | UNet ms | GPU busy ms | "
         "UNet TFLOP/s | text / once / VAE ms an image | GB | J an image | first call s | error |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -388,8 +411,7 @@ def table(results: list[Result], unet_flops: float, matmul: float) -> str:
         joules = statistics.mean(result.watts) / result.rate if result.watts else 0.0
         lines.append(
             f"| {result.name} | {result.images} | {result.rate:.3f} | {spread:.1%} | "
-            f"{result.rate / first:.2f} | {seconds:.3f} | {result.busy:.3f} | "
-            f"{unet:.1f} | "
+            f"{result.rate / first:.2f} | {seconds:.3f} | {unet:.1f} | {result.busy:.1f} | "
             f"{2 * result.images * unet_flops / unet / 1e9:.3g} | {others or '-'} | "
             f"{result.memory / 1e9:.1f} | {joules:.0f} | {result.first:.1f} | {result.error:.4f} |"
         )

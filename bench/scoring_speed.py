@@ -54,7 +54,7 @@ def main() -> None:
     from t2i.generate.shard import add_samples, read_manifest, read_shard, write_manifest
     from t2i.job.device import describe_device
     from t2i.metrics.inception import load_inception
-    from t2i.metrics.scoring import score_shard
+    from t2i.metrics.scoring import readers, score_shard
     from t2i.micro.inception import write_micro_inception
 
     exact_float32()
@@ -102,7 +102,7 @@ def main() -> None:
             begin = wait()
             wanted = read_manifest(manifest)["samples"][:count]
             indices = {sample.index for sample in wanted}
-            images = read_shard(tar, manifest, indices, options.threads)
+            images = read_shard(tar, manifest, indices, readers(options.threads))
             pixels = (image for _, image in images)
             features = score_shard(
                 wanted, pixels, captions, network, model, options.batch, options.threads

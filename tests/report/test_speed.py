@@ -36,8 +36,15 @@ def facts() -> dict[str, Any]:
         "remarks": ["heat"],
         "repeats": 3,
         "results": [
-            result("reference", 1, [2.5, 2.0, 2.6], busy=1.0, watts=[300.0, 320.0]),
-            result("native", 8, [4.0, 4.1, 3.9], busy=3.9),
+            result(
+                "reference",
+                1,
+                [2.5, 2.0, 2.6],
+                busy=40.0,
+                parts={"UNet": 100.0},
+                watts=[300.0, 320.0],
+            ),
+            result("native", 8, [4.0, 4.1, 3.9], busy=200.0, parts={"UNet": 200.0}),
         ],
     }
 
@@ -47,7 +54,7 @@ def test_rows_are_what_was_measured(facts: dict[str, Any], tmp_path: Path) -> No
     write_speed(path, facts)
     first, second = read_speed(path)["rows"]
     assert first["spread"] == pytest.approx(0.6 / 2.5)
-    assert first["busy"] == pytest.approx(0.4)
+    assert first["busy"] == pytest.approx(0.4) and second["busy"] == 1
     assert first["joules"] == pytest.approx(310 / 0.4)
     assert first["ratio"] == 1
     assert second["images_per_second"] == 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import t2i.job.torch_shim  # noqa: F401
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from t2i.metrics.inception import padded_batches
+from t2i.metrics.resize import resized
 
 CLIP_SIDE = 224
 SCALE = 100.0
@@ -56,6 +58,25 @@ def preprocess(image: np.ndarray) -> Tensor:
     return tensor
 
 
+def preprocess_square(images: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Square images (size, size, 3) uint8 as `preprocess` gives them, computed on a device.
+
+    (n, 3, 224, 224) float32, the same bits: each of the 256 values of a channel is looked up.
+    """
+    small = [resized(torch.tensor(image, device=device)[None], CLIP_SIDE) for image in images]
+    rows = torch.cat(small).permute(0, 3, 1, 2).long()
+    table = _channel_values(device)
+    return torch.stack([table[channel][rows[:, channel]] for channel in range(3)], dim=1)
+
+
+@cache
+def _channel_values(device: torch.device) -> Tensor:
+    """What becomes of each value of a channel, (3, 256) float32."""
+    grey = np.arange(CLIP_SIDE**2).reshape(CLIP_SIDE, CLIP_SIDE) % 256
+    values = preprocess(np.stack([grey.astype(np.uint8)] * 3, axis=-1))
+    return values.flatten(1)[:, :256].to(device)
+
+
 def caption_embeddings(model: Any, captions: list[str], batch_size: int) -> np.ndarray:
     """Unit embeddings (n, d) float32 of captions, cut at 77 tokens as open_clip does."""
     tokens = model.tokenize(captions).numpy()
@@ -71,18 +92,20 @@ def caption_embeddings(model: Any, captions: list[str], batch_size: int) -> np.n
 
 def image_embeddings(model: Any, images: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
     """Unit embeddings (n, d) float32 of images (height, width, 3) uint8."""
-    inputs = np.stack([preprocess(image).numpy() for image in images])
+    inputs = torch.stack([preprocess(image) for image in images])
     return input_embeddings(model, inputs, batch_size)
 
 
-def input_embeddings(model: Any, inputs: np.ndarray, batch_size: int) -> np.ndarray:
+def input_embeddings(model: Any, inputs: Tensor, batch_size: int) -> np.ndarray:
     """Unit embeddings (n, d) float32 of images as `preprocess` gives them, (n, 3, 224, 224)."""
     device = model.logit_scale.device
     rows = []
     with torch.inference_mode():
-        for batch, count in padded_batches(inputs, batch_size):
-            encoded = model.encode_image(torch.from_numpy(batch).to(device))
-            rows.append(nn.functional.normalize(encoded, dim=-1)[:count])
+        for batch in inputs.split(batch_size):
+            missing = batch_size - len(batch)
+            padded = torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)])
+            encoded = model.encode_image(padded.to(device))
+            rows.append(nn.functional.normalize(encoded, dim=-1)[: len(batch)])
     embeddings: np.ndarray = torch.cat(rows).cpu().numpy()
     return embeddings
 

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from t2i.base.parallel import mapped
 from t2i.generate.shard import Sample
-from t2i.metrics.clip import caption_embeddings, clip_scores, input_embeddings, preprocess
+from t2i.metrics.clip import (
+    caption_embeddings,
+    clip_scores,
+    input_embeddings,
+    preprocess,
+    preprocess_square,
+)
 from t2i.metrics.features import Features
 from t2i.metrics.inception import image_features
 
 
 class _Prepared(NamedTuple):
-    """An image, what CLIP gets of it, and its smallest and largest value."""
+    """An image, what CLIP gets of it (None: computed on the GPU), its least and largest value."""
 
     pixels: np.ndarray
-    clip: np.ndarray
+    clip: Tensor | None
     low: np.uint8
     high: np.uint8
 
 
-def _prepared(pixels: np.ndarray) -> _Prepared:
-    return _Prepared(pixels, preprocess(pixels).numpy(), pixels.min(), pixels.max())
+def _prepared(pixels: np.ndarray, on_gpu: bool) -> _Prepared:
+    clip = None if on_gpu and pixels.shape[0] == pixels.shape[1] else preprocess(pixels)
+    return _Prepared(pixels, clip, pixels.min(), pixels.max())
+
+
+def _clip_inputs(batch: Sequence[_Prepared], device: torch.device) -> Tensor:
+    """What CLIP gets of some images, in their order (n, 3, 224, 224)."""
+    ready = {number: each.clip for number, each in enumerate(batch) if each.clip is not None}
+    square = [each.pixels for each in batch if each.clip is None]
+    computed = iter(preprocess_square(square, device) if square else ())
+    return torch.stack(
+        [ready[k].to(device) if k in ready else next(computed) for k in range(len(batch))]
+    )
+
+
+def readers(threads: int) -> int:
+    """Threads of a job that read: the one that feeds the networks must not wait for them."""
+    return max(1, threads * 3 // 4)
 
 
 def score_shard(
@@ -44,7 +68,7 @@ def score_shard(
     images with the same digest the first alone is looked at: in a batch of full size a row does not
     depend on its neighbours. `captions` are those of the whole data set: a sample is also scored
     with the next row's caption (the first follows the last), which must not fit it. `threads`
-    prepare images for CLIP, which changes no bit.
+    prepare images, which changes no bit.
     """
     indices = [sample.index for sample in samples]
     shifted = [(index + 1) % len(captions) for index in indices]
@@ -52,13 +76,14 @@ def score_shard(
     rows = [places.setdefault(sample.sha256, len(places)) for sample in samples]
     first = np.diff(np.maximum.accumulate([-1, *rows])) > 0
     remaining = (image for image, new in zip(images, first, strict=True) if new)
-    prepared = mapped(_prepared, remaining, threads)
+    device = clip.logit_scale.device
+    prepared = mapped(partial(_prepared, on_gpu=device.type == "cuda"), remaining, threads)
     parts = []
     while batch := list(islice(prepared, batch_size)):
         parts.append(
             (
                 image_features(inception, [image.pixels for image in batch], batch_size),
-                input_embeddings(clip, np.stack([image.clip for image in batch]), batch_size),
+                input_embeddings(clip, _clip_inputs(batch, device), batch_size),
                 np.asarray([image.low for image in batch]),
                 np.asarray([image.high for image in batch]),
                 np.asarray([image.pixels.shape[:2] for image in batch], dtype=np.int64),

@@ -71,7 +71,7 @@ COLUMNS = {
     "At once": "Images painted together in one call.",
     "Spread": "Longest less shortest time of a call, relative to the median.",
     "Times the first": "Images per second, relative to those of the first row.",
-    "GPU busy": "Share of the time in which the GPU worked; in the rest it waited for the host.",
+    "GPU busy": "Share of a UNet's pass in which the GPU worked, not waited for the host.",
     "Joules": "Energy of the GPU for an image, by its mean power.",
     "Device": "Device that generated the images.",
     "Sampling": "Denoising steps, scale of guidance, and the patch or cache, if any.",

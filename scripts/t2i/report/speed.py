@@ -21,9 +21,9 @@ def read_speed(path: Path) -> dict[str, Any]:
     """The report's part of a benchmark: model, device, remarks, and a row for each contender.
 
     A row has name, images (at once), images_per_second, spread (of the times, relative to their
-    median), ratio (to the first row), busy (share of the time in which the GPU worked, None without
-    one) and joules (per image, None where they were not measured). Raises ValueError for a file
-    that was changed or is of another kind.
+    median), ratio (to the first row), busy (share of a UNet's pass in which the GPU worked, None
+    without one) and joules (per image, None where they were not measured). Raises ValueError for a
+    file that was changed or is of another kind.
     """
     facts: dict[str, Any] = read_json(path)
     digest = facts.pop("digest", None) if isinstance(facts, dict) else None
@@ -45,6 +45,6 @@ def _row(result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
         "images_per_second": rate,
         "spread": (max(times) - min(times)) / middle,
         "ratio": rate / first["images_per_second"],
-        "busy": result["busy"] / middle if result["busy"] else None,
+        "busy": result["busy"] / result["parts"]["UNet"] if result["busy"] else None,
         "joules": statistics.mean(result["watts"]) / rate if result["watts"] else None,
     }
