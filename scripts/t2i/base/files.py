@@ -15,7 +15,7 @@ from typing import Any
 CHUNK = 1 << 20
 
 
-def sha256_bytes(data: bytes) -> str:
+def sha256_bytes(data: bytes | memoryview) -> str:
     """Hex sha256 of `data`."""
     return hashlib.sha256(data).hexdigest()
 
