@@ -154,7 +154,11 @@ class Bench:
         with profile(activities=[ProfilerActivity.CUDA]) as watched:
             self.seconds(call)
         events = watched.key_averages()
-        on_gpu = [event for event in events if event.device_type == DeviceType.CUDA]
+        on_gpu = [
+            event
+            for event in events
+            if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+        ]
         return float(sum(event.self_device_time_total for event in on_gpu)) / 1e3
 
     def free(self) -> None:
