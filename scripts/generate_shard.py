@@ -56,6 +56,6 @@ with job_log(snakemake.log[0]) as terminal:
             "device": describe_device(settings["device"]),
             "software": software_versions(),
             "seconds": progress.seconds,
-            "images_per_second": len(indices) / progress.seconds,
+            "images_per_second": progress.steady_rate,
         }
         write_manifest(Path(snakemake.output.manifest), tar, samples, facts)

@@ -195,6 +195,21 @@ def test_progress_counts_and_tells_the_time_left(capsys, monkeypatch):
     assert progress.seconds == 4
 
 
+def test_a_steady_rate_leaves_the_first_update_out(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress("x", 20, Terminal(False))
+    now[0] = 10.0
+    progress.update(8)
+    assert progress.steady_rate == 0.8
+    now[0] = 14.0
+    progress.update(8)
+    now[0] = 16.0
+    progress.update(4)
+    now[0] = 99.0
+    assert progress.steady_rate == 2.0
+
+
 def test_progress_shows_on_a_terminal_now_and_then_and_at_the_end(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])

@@ -22,15 +22,31 @@ class Progress:
         self.terminal = terminal
         self.done = 0
         self.start = self.shown = time.monotonic()
+        self._last = 0.0
+        self._first: tuple[int, float] | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self.start
 
+    @property
+    def steady_rate(self) -> float:
+        """Images a second after the first update, before which a model warms up.
+
+        With a single update, images a second from the start.
+        """
+        images, seconds = self._first or (0, 0.0)
+        if images == self.done:
+            images, seconds = 0, 0.0
+        return (self.done - images) / max(self._last - seconds, 1e-9)
+
     def update(self, count: int) -> None:
         """Count `count` more images as finished."""
         self.done += count
+        self._last = self.seconds
+        if self._first is None:
+            self._first = self.done, self._last
         rate = self.done / max(self.seconds, 1e-9)
         left = (self.total - self.done) / rate if rate else 0.0
         minutes, seconds = divmod(round(left), 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -79,13 +80,11 @@ def check_same_images(features: Features, manifests: list[dict[str, Any]]) -> No
 
 
 def shard_facts(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    """Engine, device and images a second (of one device) recorded by a variant's shards."""
-    seconds = sum(manifest["seconds"] for manifest in manifests)
-    images = sum(len(manifest["samples"]) for manifest in manifests)
+    """Engine, device and images a second (of one device, median) of a variant's shards."""
     return {
         "engine": manifests[0]["engine"],
         "device": manifests[0]["device"],
-        "images_per_second": images / seconds if seconds > 0 else None,
+        "images_per_second": median(manifest["images_per_second"] for manifest in manifests),
     }
 
 

@@ -67,7 +67,10 @@ COLUMNS = {
         " model fall clearly below the CLIP column; if not, images and captions are mixed up or"
         " the model ignores its prompt."
     ),
-    "Images/s": "Images per second of generation; higher is better. Loading is not counted.",
+    "Images/s": (
+        "Images per second of generation, median of the shards; higher is better. Loading and a"
+        " shard's first batch, in which the model warms up, are not counted."
+    ),
     "At once": "Images painted together in one call.",
     "Spread": "Longest less shortest time of a call, relative to the median.",
     "Times the first": "Images per second, relative to those of the first row.",
