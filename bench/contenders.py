@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SDXL = ROOT / "config" / "models" / "sdxl-base-1.0"
 MICRO = ROOT / "models" / "micro-sdxl"
 STEPS, GUIDANCE, SEED = 20, 8.0, 0
-NAMES = ("reference", "blocks", "compiled", "native fp16", "native bf16", "cache", "single")
+NAMES = ("reference", "inductor", "compiled", "native fp16", "native bf16", "cache", "single")
 sys.path.insert(0, str(ROOT / "scripts"))
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as jobs have it
 
@@ -134,7 +134,7 @@ class Diffusers:
 
         self._bench, self._size = bench, size
         self.pipeline = bench.pipeline(dtype)
-        if compiled == "blocks":
+        if compiled == "inductor":
             compile_blocks(self.pipeline)
         if compiled == "compiled":
             unet, vae = self.pipeline.unet, self.pipeline.vae
@@ -229,7 +229,7 @@ def contender(bench: Bench, name: str, batch: int) -> tuple[Any, int]:
     """What paints by a name, and the images of one call."""
     import torch
 
-    if name in ("reference", "blocks", "compiled"):
+    if name in ("reference", "inductor", "compiled"):
         size = 1 if name == "reference" else batch
         return Diffusers(bench, size, torch.float16, name), size
     size = 1 if name == "single" else batch

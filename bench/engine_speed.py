@@ -6,7 +6,7 @@ memory, --repeats times; medians count, and the spread is beside. On a CPU the m
 takes SDXL's place, and nothing compiles.
 
 reference    diffusers' pipeline at fp16, one image at a time
-blocks       the same at our batch size, backend: inductor: its transformer blocks compiled by torch
+inductor     the same at our batch size, backend: inductor: transformer blocks compiled by torch
 compiled     the same: torch.compile of the whole UNet and the decoder, NHWC, fused QKV
 native fp16  backend: native at fp16 with the decoder in bf16
 native bf16  backend: native at bf16

@@ -45,6 +45,6 @@ def _row(result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
         "images_per_second": rate,
         "spread": (max(times) - min(times)) / middle,
         "ratio": rate / first["images_per_second"],
-        "busy": result["busy"] / result["parts"]["UNet"] if result["busy"] else None,
+        "busy": min(1.0, result["busy"] / result["parts"]["UNet"]) if result["busy"] else None,
         "joules": statistics.mean(result["watts"]) / rate if result["watts"] else None,
     }
