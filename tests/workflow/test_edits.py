@@ -93,7 +93,14 @@ EDITS = [
         "micro/pictures.py",
         "PHRASES = (",
         'PHRASES = ("a {colour} thing",',
-        {"draw_pictures", "train_clip", "train_unet", "evaluate_micro", "make_training_report"},
+        {
+            "draw_pictures",
+            "recover_unet",
+            "train_clip",
+            "train_unet",
+            "evaluate_micro",
+            "make_training_report",
+        },
     ),
     (
         "the rounding of pixels",

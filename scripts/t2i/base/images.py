@@ -55,7 +55,7 @@ def encode_png(image: np.ndarray) -> bytes:
     flat = image.reshape(height, 3 * width)
     rows[0, 1:] = flat[0]
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
-    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
+    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     data = compressor.compress(rows.data) + compressor.flush()
     return PNG_SIGNATURE + _header(width, height) + _chunk(b"IDAT", data) + END
 
