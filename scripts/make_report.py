@@ -39,7 +39,7 @@ with job_log(snakemake.log[0]):
         [read_json(Path(path)) for path in inputs.scenarios],
         {of_scenario(Path(path)): np.load(path, allow_pickle=False) for path in inputs.latencies},
         {Path(path).parent.name: read_json(Path(path)) for path in inputs.submissions},
-        read_speed(Path(inputs.engine_speed[0])) if inputs.engine_speed else None,
+        read_speed(Path(inputs.engine_speed)) if inputs.engine_speed else None,
     )
     indices = {row["index"] for row in report["gallery"]["rows"]}
     budget = PICTURES // max(1, len(indices) * len(names))

@@ -42,6 +42,7 @@ from t2i.prompts.captions import format_captions
 from t2i.report.data import assemble, direction, gallery_rows
 from t2i.report.gallery import thumbnail, thumbnails
 from t2i.report.page import MINUS, number, places, render, window
+from t2i.report.speed import write_speed
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +300,12 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
     for key, (file, text) in singles.items():
         files[key] = tmp_path / file
         files[key].write_text(text, encoding="utf-8")
-    files["engine_speed"] = []
+    files["engine_speed"] = tmp_path / "speed.json"  # one file, as Snakemake gives it
+    painted = {"name": "native", "images": 8, "seconds": [4.0], "images_per_second": 2.0}
+    measured = {"model": "m", "device": {"name": "d"}, "software": {}, "remarks": [], "repeats": 1}
+    write_speed(
+        files["engine_speed"], {**measured, "results": [{**painted, "busy": 0, "watts": []}]}
+    )
     output = {"html": tmp_path / "report.html", "json": tmp_path / "report.json"}
     snakemake = SimpleNamespace(
         input=SimpleNamespace(**files),
@@ -320,5 +326,7 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
         3,
     )
     assert [tree["variant"] for tree in report["submissions"]] == ["fp32"]
+    assert [row["name"] for row in report["engine_speed"]["rows"]] == ["native"]
+    assert '<section id="speed"' in page
     assert page.count("<figure>") == page.count("data:image/png") == samples * len(names)
     assert len(page) < 10_000_000

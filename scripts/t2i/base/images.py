@@ -120,9 +120,6 @@ def decode_png(data: bytes) -> np.ndarray:
     Raises ValueError for another mode, or more than `MAX_PIXELS` pixels, and what Pillow raises
     (OSError, SyntaxError, ValueError) for anything that is not a complete PNG.
     """
-    own = _decode_own(data)
-    if own is not None:
-        return own
     if (own := _decode_own(data)) is not None:
         return own
     try:
