@@ -74,6 +74,11 @@ class Result:
         """Images a second."""
         return self.images / statistics.median(self.seconds)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it as plain values, with the rate."""
+        return {**asdict(self), "images_per_second": self.rate}
+
 
 def check(images: Any, name: str) -> None:
     """End the run for images that are not finite or have one colour."""
@@ -174,7 +179,8 @@ def _exact_latents(bench: Bench) -> Any:
 
 def table(results: list[Result], unet_flops: float, matmul: float) -> str:
     """The results as a Markdown table."""
-    first = results[0].rate
+    from t2i.report.speed import row_of
+
     lines = [
         "| contender | images | img/s | spread | times | s a call | UNet ms | GPU busy ms | "
         "UNet TFLOP/s | text / once / VAE ms an image | GB | J an image | first call s | error |",
@@ -182,19 +188,19 @@ def table(results: list[Result], unet_flops: float, matmul: float) -> str:
     ]
     for result in results:
         seconds = statistics.median(result.seconds)
-        spread = (max(result.seconds) - min(result.seconds)) / seconds
+        row = row_of(result.facts, results[0].facts)
         unet = result.parts["UNet"]
         others = " / ".join(
             f"{result.parts[part] / (result.images if part != 'VAE' else 1):.1f}"
             for part in ("text", "once", "VAE")
             if part in result.parts
         )
-        joules = statistics.mean(result.watts) / result.rate if result.watts else 0.0
         lines.append(
-            f"| {result.name} | {result.images} | {result.rate:.3f} | {spread:.1%} | "
-            f"{result.rate / first:.2f} | {seconds:.3f} | {unet:.1f} | {result.busy:.1f} | "
+            f"| {result.name} | {result.images} | {result.rate:.3f} | {row['spread']:.1%} | "
+            f"{row['ratio']:.2f} | {seconds:.3f} | {unet:.1f} | {result.busy:.1f} | "
             f"{2 * result.images * unet_flops / unet / 1e9:.3g} | {others or '-'} | "
-            f"{result.memory / 1e9:.1f} | {joules:.0f} | {result.first:.1f} | {result.error:.4f} |"
+            f"{result.memory / 1e9:.1f} | {row['joules'] or 0:.0f} | "
+            f"{result.first:.1f} | {result.error:.4f} |"
         )
     lines.append(f"\nOne large product of the same run: {matmul / 1e12:.3g} TFLOP/s.")
     return "\n".join(lines)
@@ -254,7 +260,7 @@ def main() -> None:
             "matmul_flops": matmul,
             "unet_flops": flops,
             "remarks": sorted(driver.remarks),
-            "results": [{**asdict(result), "images_per_second": result.rate} for result in results],
+            "results": [result.facts for result in results],
         }
         write_speed(options.json, facts)
 

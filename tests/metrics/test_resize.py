@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mutations import Edit
-from t2i.metrics import clip, resize
+from t2i.metrics import clip, resize, scoring
 
 CPU = torch.device("cpu")
 
@@ -61,3 +61,11 @@ def test_square_images_are_prepared_as_by_open_clip(size: int) -> None:
     given = images(size)
     wanted = torch.stack([clip.preprocess(image) for image in given])
     assert torch.equal(clip.preprocess_square(list(given), CPU), wanted)
+
+
+def test_a_batch_of_all_kinds_of_images_is_prepared_as_by_open_clip() -> None:
+    wide = np.concatenate([images(31)[0]] * 2, axis=1)
+    for batch in ([*images(31)], [*images(31), wide], [wide, wide]):
+        prepared = [scoring._prepared(image, on_gpu=True) for image in batch]
+        wanted = torch.stack([clip.preprocess(image) for image in batch])
+        assert torch.equal(scoring._clip_inputs(prepared, CPU), wanted)

@@ -12,17 +12,21 @@ import pytest
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A library function or class in which one piece of source is exchanged for another."""
-
+class _Change:
     step: str
     module: ModuleType
-    function: str
-    old: str
-    new: str
 
     def __str__(self) -> str:
         return self.step
+
+
+@dataclass(frozen=True)
+class Edit(_Change):
+    """A library function or class in which one piece of source is exchanged for another."""
+
+    function: str
+    old: str
+    new: str
 
     def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the changed function into its module and wherever it was imported to."""
@@ -38,16 +42,11 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Swap:
+class Swap(_Change):
     """A constant or class of a library module exchanged for another."""
 
-    step: str
-    module: ModuleType
     name: str
     value: Any
-
-    def __str__(self) -> str:
-        return self.step
 
     def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the other value into the module."""

@@ -40,11 +40,10 @@ def _prepared(pixels: np.ndarray, on_gpu: bool) -> _Prepared:
 
 def _clip_inputs(batch: Sequence[_Prepared], device: torch.device) -> Tensor:
     """What CLIP gets of some images, in their order (n, 3, 224, 224)."""
-    ready = {number: each.clip for number, each in enumerate(batch) if each.clip is not None}
-    square = [each.pixels for each in batch if each.clip is None]
-    computed = iter(preprocess_square(square, device) if square else ())
+    if all(each.clip is None for each in batch):
+        return preprocess_square([each.pixels for each in batch], device)
     return torch.stack(
-        [ready[k].to(device) if k in ready else next(computed) for k in range(len(batch))]
+        [preprocess(each.pixels) if each.clip is None else each.clip for each in batch]
     )
 
 

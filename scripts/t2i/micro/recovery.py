@@ -18,11 +18,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from t2i.engine import variant
 from t2i.engine.prune import fit
-from t2i.engine.variant import NETWORKS
 from t2i.engine.weights import empty_network, fill_network
-from t2i.micro.trainer import Trainer
-from t2i.micro.unet import DenoisingTask, UnetRecipe
+from t2i.micro.trainer import Trainer, load_half
+from t2i.micro.unet import NETWORKS, DenoisingTask, UnetRecipe
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ def recover_unet(
     `checkpoint`.
     """
     torch.manual_seed(recipe.seed)
-    names = ("unet", "text_encoder", "text_encoder_2")
-    teacher, *encoders = (_loaded(NETWORKS[name], model / name, device) for name in names)
+    teacher, *encoders = (
+        load_half(variant.NETWORKS[name], model / name, device).requires_grad_(False)
+        for name in NETWORKS
+    )
     student = empty_network(UNet2DConditionModel, model / "unet", torch.float32)
     fit(student, {name: tensor.shape for name, tensor in pruned.items()})
     own = {name: part.to(torch.float32, copy=True) for name, part in pruned.items()}
@@ -77,11 +79,3 @@ def recover_unet(
     trained = trainer.averages[0].state_dict()
     tensors = {name: value.cpu().contiguous() for name, value in trained.items()}
     return tensors, trainer.figures()
-
-
-def _loaded(kind: Any, folder: Path, device: str) -> Any:
-    """A network of the model at float32, which is not trained."""
-    network = kind.from_pretrained(
-        folder, variant="fp16", torch_dtype=torch.float32, local_files_only=True
-    )
-    return network.to(device).eval().requires_grad_(False)

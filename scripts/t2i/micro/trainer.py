@@ -268,6 +268,14 @@ def job_facts(part: str, device: str, began: float) -> dict[str, Any]:
     }
 
 
+def load_half(kind: Any, folder: Path, device: str | torch.device) -> Any:
+    """A network of diffusers or transformers that `save_half` wrote, at float32."""
+    network = kind.from_pretrained(
+        folder, variant="fp16", torch_dtype=torch.float32, local_files_only=True
+    )
+    return network.to(device)
+
+
 def save_half(network: Any, folder: Path) -> None:
     """Publish a diffusers or transformers network in `folder` as fp16, its config beside it.
 

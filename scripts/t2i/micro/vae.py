@@ -22,7 +22,7 @@ from t2i.micro.data import (
 )
 from t2i.micro.grids import GRID_COLUMNS, to_pixels
 from t2i.micro.model import LATENT_SIDE, SCALING, micro_vae
-from t2i.micro.trainer import Losses, Recipe, Trainer, half_precision, save_half
+from t2i.micro.trainer import Losses, Recipe, Trainer, half_precision, load_half, save_half
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,5 @@ def _written(folder: Path, held_out: Tensor) -> dict[str, Any]:
 
 def load_vae(folder: Path, device: str | torch.device) -> AutoencoderKL:
     """The written network at float32."""
-    vae = AutoencoderKL.from_pretrained(folder, variant="fp16", torch_dtype=torch.float32)
-    loaded: AutoencoderKL = vae.to(device)
-    return loaded
+    vae: AutoencoderKL = load_half(AutoencoderKL, folder, device)
+    return vae

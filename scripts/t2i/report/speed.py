@@ -20,10 +20,7 @@ def write_speed(path: Path, facts: dict[str, Any]) -> None:
 def read_speed(path: Path) -> dict[str, Any]:
     """The report's part of a benchmark: model, device, remarks, and a row for each contender.
 
-    A row has name, images (at once), images_per_second, spread (of the times, relative to their
-    median), ratio (to the first row), busy (share of a UNet's pass in which the GPU worked, None
-    without one) and joules (per image, None where they were not measured). Raises ValueError for a
-    file that was changed or is of another kind.
+    Rows are those of `row_of`. Raises ValueError for a file that was changed or is of another kind.
     """
     facts: dict[str, Any] = read_json(path)
     digest = facts.pop("digest", None) if isinstance(facts, dict) else None
@@ -31,12 +28,18 @@ def read_speed(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not as bench/engine_speed.py --json wrote it; run that again")
     if facts["schema"] != SCHEMA:
         raise ValueError(f"{path}: schema {facts['schema']}, this version reads {SCHEMA}")
-    rows = [_row(result, facts["results"][0]) for result in facts["results"]]
+    rows = [row_of(result, facts["results"][0]) for result in facts["results"]]
     kept = ("model", "device", "software", "remarks", "repeats")
     return {**{key: facts[key] for key in kept}, "rows": rows}
 
 
-def _row(result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+def row_of(result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """What is shown of a contender beside the first one.
+
+    name, images (at once), images_per_second, spread (of the times, relative to their median),
+    ratio (to the first), busy (share of a UNet's pass in which the GPU worked, None without one)
+    and joules (per image, None where they were not measured).
+    """
     times, rate = result["seconds"], result["images_per_second"]
     middle = statistics.median(times)
     return {
