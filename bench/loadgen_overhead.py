@@ -6,6 +6,9 @@ process of its own without either, in turns, so that a change of the machine's s
 Offline       samples per second, as LoadGen says, and as a share of the bare painter's
 SingleStream  median milliseconds of a query, and what they are above the bare painter's
 
+With --workers N, Offline runs also with N workers, each on a GPU of its own, and SingleStream not:
+samples per second, and how many times those of one worker, LoadGen beside LoadGen.
+
 A stand-in paces itself, so that both are known beforehand; an engine is loaded for every line.
 """
 
@@ -40,6 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=64, help="samples of the data set")
     parser.add_argument("--time", type=float, default=10.0, help="seconds of each measurement")
     parser.add_argument("--repeat", type=int, default=3, help="turns")
+    parser.add_argument("--workers", type=int, default=1, help="for a second run of Offline")
     parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)  # batch size: a child
     return parser.parse_args()
 
@@ -96,7 +100,7 @@ def bare_seconds(options: argparse.Namespace, batch_size: int) -> list[float]:
     return found
 
 
-def loadgen(options: argparse.Namespace, scenario: str, folder: Path) -> Path:
+def loadgen(options: argparse.Namespace, scenario: str, folder: Path, workers: int = 1) -> Path:
     """The folder of one performance test."""
     from t2i.loadgen.run import TestRequest, run_test
     from t2i.mlperf import ROUNDS
@@ -121,7 +125,7 @@ def loadgen(options: argparse.Namespace, scenario: str, folder: Path) -> Path:
         samples_per_query=8,
         max_latency=20.0,
         batch_wait=0.5,
-        workers=1,
+        workers=workers,
         stall=600.0,
         given=(),
     )
@@ -129,22 +133,29 @@ def loadgen(options: argparse.Namespace, scenario: str, folder: Path) -> Path:
     return folder / scenario
 
 
+def offline_rate(options: argparse.Namespace, folder: Path, workers: int) -> float:
+    """Samples per second of Offline, as LoadGen says."""
+    summary = loadgen(options, "Offline", folder, workers) / "mlperf_log_summary.txt"
+    found = re.search(r"Samples per second: ([\d.]+)", summary.read_text())
+    assert found is not None
+    return float(found[1])
+
+
 def measure(options: argparse.Namespace, batch_size: int, folder: Path) -> dict[str, float]:
-    """One turn: bare and with LoadGen, Offline and SingleStream."""
+    """One turn: bare and with LoadGen, Offline and then SingleStream or more workers."""
     import numpy as np
 
     batches = bare_seconds(options, batch_size)
     bare_rate = batch_size * len(batches) / sum(batches)
-    summary = (loadgen(options, "Offline", folder) / "mlperf_log_summary.txt").read_text()
-    found = re.search(r"Samples per second: ([\d.]+)", summary)
-    assert found is not None
-    rate = float(found[1])
+    rate = offline_rate(options, folder, 1)
+    found = {"bare images/s": bare_rate, "Offline images/s": rate, "share": rate / bare_rate}
+    if options.workers > 1:
+        more = offline_rate(options, folder, options.workers)
+        return {**found, f"{options.workers} workers": more, "times one": more / rate}
     alone = statistics.median(bare_seconds(options, 1))
     queries = np.load(loadgen(options, "SingleStream", folder) / "latencies.npy")
     return {
-        "bare images/s": bare_rate,
-        "Offline images/s": rate,
-        "share": rate / bare_rate,
+        **found,
         "bare ms": 1000 * alone,
         "SingleStream ms": 1000 * float(np.median(queries)),
         "added ms": 1000 * (float(np.median(queries)) - alone),

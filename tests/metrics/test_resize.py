@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mutations import Edit
-from t2i.metrics import clip, resize, scoring
+from t2i.metrics import clip, inception, resize, scoring
 
 CPU = torch.device("cpu")
 
@@ -60,12 +60,19 @@ def test_a_wrong_resize_differs(edit: Edit, monkeypatch) -> None:
 def test_square_images_are_prepared_as_by_open_clip(size: int) -> None:
     given = images(size)
     wanted = torch.stack([clip.preprocess(image) for image in given])
-    assert torch.equal(clip.preprocess_square(list(given), CPU), wanted)
+    assert torch.equal(clip.preprocess_square(torch.tensor(given)), wanted)
 
 
 def test_a_batch_of_all_kinds_of_images_is_prepared_as_by_open_clip() -> None:
-    wide = np.concatenate([images(31)[0]] * 2, axis=1)
-    for batch in ([*images(31)], [*images(31), wide], [wide, wide]):
-        prepared = [scoring._prepared(image, on_gpu=True) for image in batch]
+    square, wide = images(31), np.concatenate([images(31)[0]] * 2, axis=1)
+    many = [square[n % len(square)] for n in range(inception.CHUNK + 1)]
+    for batch in ([*square], [*square, wide], [wide, wide], [*many, wide, *square]):
+        prepared = [scoring._prepared(image, CPU) for image in batch]
+        for n, image in enumerate(batch):
+            if image is not wide:  # on a GPU square images are left for it
+                prepared[n] = prepared[n]._replace(clip=None)
         wanted = torch.stack([clip.preprocess(image) for image in batch])
-        assert torch.equal(scoring._clip_inputs(prepared, CPU), wanted)
+        assert torch.equal(scoring._clip_inputs(prepared), wanted)
+        inputs = inception.in_chunks(inception.network_input, [each.pixels for each in prepared])
+        alone = [inception.network_input(each.pixels[None]) for each in prepared]
+        assert torch.equal(inputs, torch.cat(alone))

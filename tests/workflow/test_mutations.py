@@ -239,8 +239,8 @@ def test_tokens(
              inception.FIDInceptionE_1),
         Edit("left in training mode", inception, "inception_network", "network.eval()",
              "network.train()"),
-        Edit("blue before red", inception, "network_input", ".permute(2, 0, 1)",
-             ".permute(2, 0, 1).flip(0)"),
+        Edit("blue before red", inception, "network_input", ".permute(0, 3, 1, 2)",
+             ".permute(0, 3, 1, 2).flip(1)"),
     ],
     ids=str,
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import t2i.job.torch_shim  # noqa: F401
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,13 @@ def preprocess(image: np.ndarray) -> Tensor:
     return tensor
 
 
-def preprocess_square(images: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """Square images (size, size, 3) uint8 as `preprocess` gives them, computed on a device.
+def preprocess_square(images: Tensor) -> Tensor:
+    """Square images (n, size, size, 3) uint8 as `preprocess` gives them, computed on their device.
 
     (n, 3, 224, 224) float32, the same bits: each of the 256 values of a channel is looked up.
     """
-    small = [resized(torch.tensor(image, device=device)[None], CLIP_SIDE) for image in images]
-    rows = torch.cat(small).permute(0, 3, 1, 2).long()
-    table = _channel_values(device)
+    rows = resized(images, CLIP_SIDE).permute(0, 3, 1, 2).long()
+    table = _channel_values(images.device)
     return torch.stack([table[channel][rows[:, channel]] for channel in range(3)], dim=1)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import t2i.job.torch_shim  # noqa: F401
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from torchvision.models import inception_v3
 CLASSES = 1008
 FEATURES = 2048
 SIDE = 299
+CHUNK = 16  # images prepared at once
 
 
 def inception_network() -> nn.Module:
@@ -61,19 +62,32 @@ def load_inception(weights: Path, device: str) -> nn.Module:
     return network.to(device)
 
 
-def network_input(image: np.ndarray, device: torch.device) -> Tensor:
-    """An image (height, width, 3) uint8 as the network takes it, (1, 3, 299, 299) float32.
+def in_chunks(function: Callable[[Tensor], Tensor], images: Iterable[Tensor]) -> Tensor:
+    """A row for each image (height, width, 3), by a function of several images of one size.
+
+    Neighbours of the same size are computed together, `CHUNK` at most: launches cost more than
+    arithmetic, and pictures as float take memory.
+    """
+    rows = []
+    for _, same in groupby(images, key=lambda image: image.shape):
+        while chunk := list(islice(same, CHUNK)):
+            rows.append(function(torch.stack(chunk)))
+    return torch.cat(rows)
+
+
+def network_input(images: Tensor) -> Tensor:
+    """Images (n, height, width, 3) uint8 as the network takes them, (n, 3, 299, 299) float32.
 
     Scaled to [0, 1], resized to 299 x 299 bilinearly without antialiasing, scaled to [-1, 1]:
     pytorch-fid's steps, which are MLPerf's. In memory one channel follows the other, as there:
     with channels last, convolutions add up in another order, and features differ in their last
     bits.
     """
-    pixels = torch.tensor(image, device=device).permute(2, 0, 1).contiguous()
+    pixels = images.permute(0, 3, 1, 2).contiguous()
     # A GPU would multiply by the inverse of a plain number, which rounds otherwise than division.
-    largest = torch.tensor(255.0, device=device)
+    largest = torch.tensor(255.0, device=images.device)
     scaled = nn.functional.interpolate(
-        pixels[None] / largest, size=(SIDE, SIDE), mode="bilinear", align_corners=False
+        pixels / largest, size=(SIDE, SIDE), mode="bilinear", align_corners=False
     )
     return 2 * scaled - 1
 
@@ -92,19 +106,25 @@ def padded_batches(rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarr
 
 @torch.inference_mode()
 def feature_batches(
-    network: nn.Module, images: Iterable[np.ndarray], batch_size: int
+    network: nn.Module, images: Iterable[np.ndarray | Tensor], batch_size: int
 ) -> Iterator[np.ndarray]:
     """Features (n, 2048) float32, batch by batch, of images (height, width, 3) uint8 of any sizes.
 
     Images are taken as they are needed, so that one batch of them is in memory.
     """
     device = next(network.parameters()).device
-    inputs = (network_input(image, device) for image in images)
-    while batch := list(islice(inputs, batch_size)):
-        padding = batch[-1:] * (batch_size - len(batch))
-        yield network(torch.cat(batch + padding))[: len(batch)].cpu().numpy()
+    given = (
+        image if isinstance(image, Tensor) else torch.tensor(image, device=device)
+        for image in images
+    )
+    while batch := list(islice(given, batch_size)):
+        inputs = in_chunks(network_input, batch)
+        padding = inputs[-1:].expand(batch_size - len(batch), -1, -1, -1)
+        yield network(torch.cat([inputs, padding]))[: len(batch)].cpu().numpy()
 
 
-def image_features(network: nn.Module, images: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
+def image_features(
+    network: nn.Module, images: Iterable[np.ndarray | Tensor], batch_size: int
+) -> np.ndarray:
     """Features (n, 2048) float32 of at least one image, as `feature_batches` yields them."""
     return np.concatenate(list(feature_batches(network, images, batch_size)))

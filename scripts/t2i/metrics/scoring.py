@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,30 +21,38 @@ from t2i.metrics.clip import (
     preprocess_square,
 )
 from t2i.metrics.features import Features
-from t2i.metrics.inception import image_features
+from t2i.metrics.inception import image_features, in_chunks
 
 
 class _Prepared(NamedTuple):
-    """An image, what CLIP gets of it (None: computed on the GPU), its least and largest value."""
+    """An image on the device, what CLIP gets of it (None: computed there), its extreme values."""
 
-    pixels: np.ndarray
+    pixels: Tensor
     clip: Tensor | None
     low: np.uint8
     high: np.uint8
 
 
-def _prepared(pixels: np.ndarray, on_gpu: bool) -> _Prepared:
-    clip = None if on_gpu and pixels.shape[0] == pixels.shape[1] else preprocess(pixels)
-    return _Prepared(pixels, clip, pixels.min(), pixels.max())
-
-
-def _clip_inputs(batch: Sequence[_Prepared], device: torch.device) -> Tensor:
-    """What CLIP gets of some images, in their order (n, 3, 224, 224)."""
-    if all(each.clip is None for each in batch):
-        return preprocess_square([each.pixels for each in batch], device)
-    return torch.stack(
-        [preprocess(each.pixels) if each.clip is None else each.clip for each in batch]
+def _prepared(pixels: np.ndarray, device: torch.device) -> _Prepared:
+    on_device = device.type == "cuda" and pixels.shape[0] == pixels.shape[1]
+    return _Prepared(
+        torch.tensor(pixels, device=device),
+        None if on_device else preprocess(pixels),
+        pixels.min(),
+        pixels.max(),
     )
+
+
+def _clip_inputs(batch: Sequence[_Prepared]) -> Tensor:
+    """What CLIP gets of some images, in their order (n, 3, 224, 224)."""
+    parts = []
+    for missing, images in groupby(batch, key=lambda image: image.clip is None):
+        if missing:
+            parts.append(in_chunks(preprocess_square, (image.pixels for image in images)))
+        else:
+            given = [image.clip for image in images if image.clip is not None]
+            parts.append(torch.stack(given).to(batch[0].pixels.device))
+    return torch.cat(parts)
 
 
 def readers(threads: int) -> int:
@@ -76,13 +84,13 @@ def score_shard(
     first = np.diff(np.maximum.accumulate([-1, *rows])) > 0
     remaining = (image for image, new in zip(images, first, strict=True) if new)
     device = clip.logit_scale.device
-    prepared = mapped(partial(_prepared, on_gpu=device.type == "cuda"), remaining, threads)
+    prepared = mapped(partial(_prepared, device=device), remaining, threads)
     parts = []
     while batch := list(islice(prepared, batch_size)):
         parts.append(
             (
                 image_features(inception, [image.pixels for image in batch], batch_size),
-                input_embeddings(clip, _clip_inputs(batch, device), batch_size),
+                input_embeddings(clip, _clip_inputs(batch), batch_size),
                 np.asarray([image.low for image in batch]),
                 np.asarray([image.high for image in batch]),
                 np.asarray([image.pixels.shape[:2] for image in batch], dtype=np.int64),
@@ -92,9 +100,11 @@ def score_shard(
         np.concatenate(part)[rows] for part in zip(*parts, strict=True)
     )
 
+    wanted = sorted({*indices, *shifted})
+    texts = caption_embeddings(clip, [captions[row] for row in wanted], batch_size)
+
     def scores(of: list[int]) -> np.ndarray:
-        texts = caption_embeddings(clip, [captions[row] for row in of], batch_size)
-        return clip_scores(pictures, texts)
+        return clip_scores(pictures, texts[np.searchsorted(wanted, of)])
 
     return Features(
         index=np.asarray(indices, dtype=np.int64),
