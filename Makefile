@@ -23,7 +23,7 @@ help:
 	@echo 'make bench        measure engines and scoring beside diffusers, on a GPU'
 	@echo 'make lint         check workflow, formatting and types'
 	@echo 'make environment  build $(VENV) from the lock files (the targets above do it themselves)'
-	@echo 'make clean        remove results, resources (downloads too), training, logs, benchmarks'
+	@echo 'make clean        remove results, resources (downloads too), micro, logs, benchmarks'
 	@echo 'make distclean    clean, and remove $(VENV) and all caches'
 	@echo
 	@echo 'Another interpreter for $(VENV), 3.11 or newer: make environment PYTHON=python3.12'
@@ -84,7 +84,7 @@ lint: environment
 	PYTHONPATH=scripts $(VENV)/bin/lint-imports
 
 clean:
-	rm -rf results resources training logs benchmarks .snakemake
+	rm -rf results resources micro logs benchmarks .snakemake
 
 distclean: clean
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -59,7 +59,7 @@ rule engines:
 rule train_micro:
     """Train the embedded model from scratch, with a training report."""
     input:
-        rules.make_training_report.output,
+        rules.make_micro_report.output,
 
 
 rule mirror:

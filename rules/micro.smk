@@ -1,12 +1,12 @@
 """Training of the micro SDXL and its CLIP scorer from nothing, on the project's own pictures.
 
 CONSUMES config/models/sdxl-base-1.0, config/faults.py, resources/micro-inception/
-PRODUCES training/models/, which is laid out as models/; training/report.html, model_card.md
+PRODUCES micro/models/, which is laid out as models/; micro/report.html, model_card.md
 """
 
-TRAINED_SDXL = "training/models/micro-sdxl"
-TRAINED_CLIP = "training/models/micro-clip"
-CHECKPOINTS = "training/{}.checkpoint"  # no outputs, which a failed job would lose
+TRAINED_SDXL = "micro/models/micro-sdxl"
+TRAINED_CLIP = "micro/models/micro-clip"
+CHECKPOINTS = "micro/{}.checkpoint"  # no outputs, which a failed job would lose
 
 
 rule train_vae:
@@ -14,12 +14,12 @@ rule train_vae:
     output:
         config=f"{TRAINED_SDXL}/vae/config.json",
         weights=f"{TRAINED_SDXL}/vae/diffusion_pytorch_model.fp16.safetensors",
-        samples=directory("training/samples/vae"),
-        facts="training/vae.json",
+        samples=directory("micro/samples/vae"),
+        facts="micro/vae.json",
     log:
-        "logs/training/train_vae.log",
+        "logs/micro/train_vae.log",
     benchmark:
-        "benchmarks/training/train_vae.tsv"
+        "benchmarks/micro/train_vae.tsv"
     conda:
         "../envs/torch.yaml"
     container:
@@ -30,7 +30,7 @@ rule train_vae:
         mem_mb=8000,
         runtime="2h",
     params:
-        recipe=CONFIG["training"]["vae"],
+        recipe=CONFIG["micro"]["vae"],
         device=CONFIG["device"],
         threads=1,
         checkpoint=CHECKPOINTS.format("vae"),
@@ -47,11 +47,11 @@ rule train_clip:
             f"{TRAINED_CLIP}/{{file}}",
             file=["config.json", "network.json", "merges.txt.gz"],
         ),
-        facts="training/clip.json",
+        facts="micro/clip.json",
     log:
-        "logs/training/train_clip.log",
+        "logs/micro/train_clip.log",
     benchmark:
-        "benchmarks/training/train_clip.tsv"
+        "benchmarks/micro/train_clip.tsv"
     conda:
         "../envs/torch.yaml"
     container:
@@ -62,7 +62,7 @@ rule train_clip:
         mem_mb=8000,
         runtime="2h",
     params:
-        recipe=CONFIG["training"]["clip"],
+        recipe=CONFIG["micro"]["clip"],
         device=CONFIG["device"],
         threads=1,
         checkpoint=CHECKPOINTS.format("clip"),
@@ -107,12 +107,12 @@ rule train_unet:
             tokenizer=needed.TOKENIZERS,
             file=needed.TOKENIZER_FILES,
         ),
-        samples=directory("training/samples/unet"),
-        facts="training/unet.json",
+        samples=directory("micro/samples/unet"),
+        facts="micro/unet.json",
     log:
-        "logs/training/train_unet.log",
+        "logs/micro/train_unet.log",
     benchmark:
-        "benchmarks/training/train_unet.tsv"
+        "benchmarks/micro/train_unet.tsv"
     conda:
         "../envs/torch.yaml"
     container:
@@ -123,7 +123,7 @@ rule train_unet:
         mem_mb=8000,
         runtime="6h",
     params:
-        recipe=CONFIG["training"]["unet"],
+        recipe=CONFIG["micro"]["unet"],
         device=CONFIG["device"],
         threads=1,
         checkpoint=CHECKPOINTS.format("unet"),
@@ -140,12 +140,12 @@ rule evaluate_micro:
         inception=network_folder("micro-inception"),
         faults="config/faults.py",
     output:
-        evaluation="training/evaluation.json",
-        samples=directory("training/samples/final"),
+        evaluation="micro/evaluation.json",
+        samples=directory("micro/samples/final"),
     log:
-        "logs/training/evaluate_micro.log",
+        "logs/micro/evaluate_micro.log",
     benchmark:
-        "benchmarks/training/evaluate_micro.tsv"
+        "benchmarks/micro/evaluate_micro.tsv"
     conda:
         "../envs/torch.yaml"
     container:
@@ -158,13 +158,13 @@ rule evaluate_micro:
     params:
         device=CONFIG["device"],
         threads=1,
-        captions=CONFIG["training"]["captions"],
+        captions=CONFIG["micro"]["captions"],
         code=code("evaluate_micro"),
     script:
         "../scripts/evaluate_micro.py"
 
 
-rule make_training_report:
+rule make_micro_report:
     """Write the page and the model card of a training."""
     input:
         vae=rules.train_vae.output.facts,
@@ -178,12 +178,12 @@ rule make_training_report:
         ],
         templates=report_templates(),
     output:
-        html="training/report.html",
-        card="training/model_card.md",
+        html="micro/report.html",
+        card="micro/model_card.md",
     log:
-        "logs/training/make_training_report.log",
+        "logs/micro/make_micro_report.log",
     benchmark:
-        "benchmarks/training/make_training_report.tsv"
+        "benchmarks/micro/make_micro_report.tsv"
     conda:
         "../envs/host.yaml"
     container:
@@ -192,6 +192,6 @@ rule make_training_report:
         mem_mb=2000,
         runtime="10m",
     params:
-        code=code("make_training_report"),
+        code=code("make_micro_report"),
     script:
-        "../scripts/make_training_report.py"
+        "../scripts/make_micro_report.py"

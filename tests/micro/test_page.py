@@ -258,7 +258,7 @@ def test_script_writes_page_and_card(tmp_path: Path) -> None:
         params=SimpleNamespace(code=""),
         log=[str(tmp_path / "report.log")],
     )
-    script = Path(__file__).parents[2] / "scripts" / "make_training_report.py"
+    script = Path(__file__).parents[2] / "scripts" / "make_micro_report.py"
     runpy.run_path(str(script), init_globals={"snakemake": snakemake})
     read = json.loads(json.dumps([parts, evaluation]))
     assert output["card"].read_text(encoding="utf-8") == model_card(*read)

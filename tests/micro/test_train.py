@@ -21,7 +21,7 @@ from workflow_run import PROJECT, Workplace, copy_project, cut_off
 
 PARTS = ("vae", "clip", "unet")
 FEW = {"steps": 2, "batch": 4, "scenes": 4}
-OVERLAY = {"training": {**dict.fromkeys(PARTS, FEW), "captions": 2}}
+OVERLAY = {"micro": {**dict.fromkeys(PARTS, FEW), "captions": 2}}
 NOT_TRAINED = ("README.md", "reference_images")  # parts of models/ that are made afterwards
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def trained(tmp_path_factory) -> Workplace:
 
 
 def read(place: Workplace, name: str) -> dict[str, Any]:
-    return json.loads((place.folder / "training" / name).read_text())
+    return json.loads((place.folder / "micro" / name).read_text())
 
 
 def files(folder: Path) -> set[str]:
@@ -44,7 +44,7 @@ def files(folder: Path) -> set[str]:
 
 
 def test_models_are_laid_out_as_those_of_the_repository(trained) -> None:
-    models = trained.folder / "training" / "models"
+    models = trained.folder / "micro" / "models"
     assert files(models) == files(PROJECT / "models")
     sizes = read(trained, "evaluation.json")["bytes"]
     assert set(sizes) == {*files(models), "all"}
@@ -56,7 +56,7 @@ def test_models_are_laid_out_as_those_of_the_repository(trained) -> None:
 
 
 def test_diffusers_and_the_library_load_the_models(trained) -> None:
-    models = trained.folder / "training" / "models"
+    models = trained.folder / "micro" / "models"
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         models / "micro-sdxl", variant="fp16", dtype=torch.float32, local_files_only=True
     )
@@ -78,7 +78,7 @@ def test_facts_of_each_part_are_those_of_its_training(trained) -> None:
         assert facts["steps"] == 2
         assert [row["step"] for row in facts["curve"]] == [1, 2]
         assert facts["figures"]
-        assert not (trained.folder / f"training/{name}.checkpoint").exists()
+        assert not (trained.folder / f"micro/{name}.checkpoint").exists()
     assert [row["step"] for row in read(trained, "unet.json")["judged"]] == [1, 2]
 
 
@@ -99,7 +99,7 @@ def test_every_way_is_evaluated(trained) -> None:
 
 
 def test_samples_are_pictures(trained) -> None:
-    folder = trained.folder / "training" / "samples"
+    folder = trained.folder / "micro" / "samples"
     sizes = {
         path.relative_to(folder).as_posix(): tuple(side // SIDE for side in Image.open(path).size)
         for path in folder.rglob("*.png")
@@ -117,7 +117,7 @@ def test_the_report_and_the_model_card_name_the_device(trained) -> None:
     device = read(trained, "evaluation.json")["device"]
     assert device
     for name in ("report.html", "model_card.md"):
-        assert device in (trained.folder / "training" / name).read_text(), name
+        assert device in (trained.folder / "micro" / name).read_text(), name
 
 
 def test_a_second_call_has_nothing_to_do(trained) -> None:
@@ -125,6 +125,6 @@ def test_a_second_call_has_nothing_to_do(trained) -> None:
 
 
 def test_a_change_of_one_recipe_trains_what_depends_on_it(trained) -> None:
-    longer = {**OVERLAY["training"], "clip": {**FEW, "steps": 3}}
-    planned = trained.plan("train_micro", overlay={"training": longer})
-    assert planned == {"train_clip", "evaluate_micro", "make_training_report", "train_micro"}
+    longer = {**OVERLAY["micro"], "clip": {**FEW, "steps": 3}}
+    planned = trained.plan("train_micro", overlay={"micro": longer})
+    assert planned == {"train_clip", "evaluate_micro", "make_micro_report", "train_micro"}

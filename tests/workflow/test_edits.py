@@ -99,7 +99,7 @@ EDITS = [
             "train_clip",
             "train_unet",
             "evaluate_micro",
-            "make_training_report",
+            "make_micro_report",
         },
     ),
     (
@@ -178,7 +178,7 @@ EDITS = [
             "compare_variants",
             "score_accuracy",
             "judge_pictures",
-            "make_training_report",
+            "make_micro_report",
         },
     ),
     ("a setting of a variant", "config/derive.py", "float(sampler", "1 * float(sampler", set()),

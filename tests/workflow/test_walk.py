@@ -48,7 +48,7 @@ ASIDE = (
     "sample_calibration_captions",
     "train_",
     "evaluate_micro",
-    "make_training_report",
+    "make_micro_report",
     "free",
     "run_loadgen",
     "score_accuracy",
