@@ -77,6 +77,7 @@ bench: environment
 
 lint: environment
 	$(ACTIVE) $(VENV)/bin/snakemake --lint
+	$(ACTIVE) $(VENV)/bin/snakemake --lint --configfile config/training_micro.yaml
 	$(VENV)/bin/snakefmt --check Snakefile rules
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

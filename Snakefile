@@ -18,6 +18,7 @@ include: "rules/common/loadgen.smk"
 include: "rules/common/submission.smk"
 include: "rules/common/compliance.smk"
 include: "rules/common/report.smk"
+include: "rules/common/training.smk"
 include: "rules/common/session.smk"
 include: "rules/fetch.smk"
 include: "rules/prompts.smk"
@@ -29,6 +30,11 @@ include: "rules/submission.smk"
 include: "rules/compliance.smk"
 include: "rules/report.smk"
 include: "rules/micro.smk"
+
+
+if TRAINING:
+
+    include: "rules/training.smk"
 
 
 report: "config/report/workflow.rst"
@@ -53,6 +59,13 @@ rule engines:
     """Build the engines of all variants only, for example before many jobs share them."""
     input:
         engines(),
+    localrule: True
+
+
+rule train:
+    """Train Stable Diffusion v2 as the section `training` says, up to the page of the training."""
+    input:
+        training_results,
     localrule: True
 
 

@@ -23,6 +23,7 @@ LONGEST = (
     "test_reference",
 )
 CHECKOUT_VARIABLE = "T2I_INFERENCE_CHECKOUT"
+TRAINING_VARIABLE = "T2I_TRAINING_CHECKOUT"
 # What builds models, runs, logs or trees, and files whose tests mostly take a second or more.
 SLOW_FIXTURES = {
     *("finished", "workplace", "patched", "driven", "place", "micro_model"),
@@ -61,6 +62,16 @@ def inference_checkout() -> Path:
     folder = os.environ.get(CHECKOUT_VARIABLE)
     if not folder:
         pytest.skip(f"{CHECKOUT_VARIABLE} names no checkout of mlcommons/inference")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def training_checkout() -> Path:
+    """Folder of a checkout of mlcommons/training; without one, or einops, a test is skipped."""
+    folder = os.environ.get(TRAINING_VARIABLE)
+    if not folder:
+        pytest.skip(f"{TRAINING_VARIABLE} names no checkout of mlcommons/training")
+    pytest.importorskip("einops", reason="the reference needs einops")
     return Path(folder)
 
 

@@ -34,6 +34,10 @@ try:
         )
     )
     SOURCES = read_sources(TABLE)
+    if config.get("training"):
+        embedded_default = read_yaml(Path(workflow.basedir, "config/config.yaml"))
+        for key in SCHEMA["required"]:
+            config.setdefault(key, embedded_default[key])
     CONFIG = checked_config(config, SCHEMA, TABLE)
     config.update(CONFIG)  # what scripts see, too
 except (ConfigError, ValueError) as error:
@@ -68,6 +72,9 @@ wildcard_constraints:
     tokenizer=r"tokenizer(_2)?",
     images="|".join(map(re.escape, REFERENCE_SETS)),
     part=image_sets.PART_PATTERN,
+    set=r"[a-z0-9][a-z0-9._-]*",
+    tar=r"[0-9]{5}",
+    step=r"[0-9]{9}",
 
 
 def variant_settings(wildcards):

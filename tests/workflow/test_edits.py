@@ -22,6 +22,10 @@ GPU_RULES = {
     "train_clip",
     "train_unet",
     "evaluate_micro",
+    "convert_moments",
+    "encode_captions",
+    "train_network",
+    "sample_checkpoint",
 }
 
 
@@ -95,6 +99,7 @@ EDITS = [
         'PHRASES = ("a {colour} thing",',
         {
             "draw_pictures",
+            "draw_training_images",
             "recover_unet",
             "train_clip",
             "train_unet",
@@ -116,7 +121,7 @@ EDITS = [
         "generate/plan.py",
         "batch_size)]",
         "batch_size + 0)]",
-        {"generate_shard"},
+        {"generate_shard", "sample_checkpoint"},
     ),
     (
         "a scale in FID",
@@ -128,6 +133,7 @@ EDITS = [
             "reduce_metrics",
             "score_accuracy",
             "score_audit",
+            "score_checkpoint",
             "evaluate_micro",
         },
     ),
@@ -177,9 +183,24 @@ EDITS = [
             "reduce_metrics",
             "compare_variants",
             "score_accuracy",
+            "score_checkpoint",
             "judge_pictures",
             "make_micro_report",
         },
+    ),
+    (
+        "the steps of a training's sampler",
+        "training/noise.py",
+        "scheduler.set_timesteps(steps)",
+        "scheduler.set_timesteps(steps + 0)",
+        {"sample_checkpoint"},
+    ),
+    (
+        "the preparation of training images",
+        "training/images.py",
+        "2 * cut - 1",
+        "cut",
+        {"convert_moments"},
     ),
     ("a setting of a variant", "config/derive.py", "float(sampler", "1 * float(sampler", set()),
     (
@@ -231,6 +252,12 @@ def test_an_edit_of_a_back_end_runs_its_own_variants_again(copy, before, module,
     finally:
         path.write_text(text, encoding="utf-8")
         PARSED.pop(path, None)
+
+
+@pytest.mark.parametrize("module", ["trainer", "steps", "noise", "unet", "checkpoints", "tars"])
+def test_an_edit_of_what_torchrun_loads_trains_again(module: str) -> None:
+    reached = code_digest.code_definitions(SCRIPTS / "train_network.py", ("t2i.training.rank",))
+    assert f"t2i/training/{module}.py" in reached
 
 
 def test_most_edits_of_the_table_touch_no_gpu_rule_or_only_what_they_change():

@@ -35,6 +35,12 @@ OF_VARIANT = (
     "compliance.json",
     "compliance_images/captions.txt",
 )
+# Rules of the training, which tests/training/test_workflow.py walks.
+OF_TRAINING = (
+    *("draw_training_images", "index_tar", "convert_moments", "encode_captions"),
+    *("sample_checkpoint", "extract_checkpoint_features", "score_checkpoint"),
+    *("write_training_log", "check_training", "make_training_report"),
+)
 # Rules that a tiny run has no use for: those of published inputs, and targets of their own.
 ASIDE = (
     "fetch_images",
@@ -59,6 +65,7 @@ ASIDE = (
     "build_submission",
     "check_submission",
     "check_tree",
+    *OF_TRAINING,
 )
 OF_DEMO = {  # which drives the model by LoadGen, too
     *("run_loadgen", "score_accuracy", "judge_scenario"),

@@ -20,6 +20,7 @@ from t2i.fetch.files import is_remote, local_path, part_path
 from t2i.fetch.table import Source
 from t2i.generate import plan
 from t2i.job.disk import DiskFullError, format_bytes, free_bytes, freed_bytes, nearest_existing
+from t2i.training.settings import NETWORKS, PARAMETERS, checkpoints
 
 RESOURCES = Path("resources")
 RESULTS = Path("results")
@@ -31,6 +32,7 @@ FOLDERS = {
     "engines": RESULTS,
     "images": RESULTS,
     "features": RESULTS,
+    "checkpoints": RESULTS,
     "LoadGen logs": RESULTS,
     "reports and logs": RESULTS,
 }
@@ -51,6 +53,13 @@ AUDITED_IMAGES = 180
 TRUNCATED_LOG = 8200
 IMAGE_DIGEST = 80  # of a sample in accuracy.json
 EVERY_JOB = 100_000  # log, benchmark, Snakemake's own record, small results
+TAR_ROW = 4096  # of a training sample: caption, facts, and what a tar has around its files
+INDEX_ROW = 56
+LARGEST_TAR = 8_000  # samples; those of LAION-400M as MLPerf filtered it have 7,828 on average
+TRAINING_RULES = (
+    *("draw_training_images", "index_tar", "convert_moments", "encode_captions"),
+    *("train_network", "sample_checkpoint"),
+)
 # What rules write beyond that, regardless of the samples.
 RULES = {
     "convert_inception": ("scoring networks", 96_000_000),
@@ -142,8 +151,10 @@ def forecast(
         elif job.rule == "extract_compliance_images":
             image = image_bytes(_variant_side(job, config, side))
             what, size = "images", COMPLIANCE_IMAGES * image
-        elif job.rule == "extract_features":
+        elif job.rule in ("extract_features", "extract_checkpoint_features"):
             what, size = "features", samples * FEATURE_ROW
+        elif job.rule in TRAINING_RULES:
+            what, size = training_bytes(job, config["training"], samples)
         elif job.rule == "extract_reference_features":
             what, size = "data set", _reference_images(job, config) * FEATURE_ROW
         elif job.rule in ("run_loadgen", "score_accuracy", "verify_audit"):
@@ -176,6 +187,28 @@ def loadgen_bytes(job: Job, config: dict[str, Any], side: int) -> int:
     queries: int = max(count, math.ceil(rate * loadgen["time"]))
     audited = AUDITED_IMAGES if job.wildcards["mode"] == "TEST01" else 0
     return queries * LOGGED_QUERY + audited * logged
+
+
+def training_bytes(job: Job, training: dict[str, Any], samples: int) -> tuple[str, int]:
+    """Kind and size of what a job of the training writes.
+
+    A checkpoint is weights in float32, beside which one state is kept: two numbers for each weight,
+    and for a while two states.
+    """
+    data = training["data"]
+    if job.rule == "sample_checkpoint":
+        return "images", samples * (image_bytes(data["side"]) + MANIFEST_ENTRY)
+    if job.rule == "train_network":
+        weights = 4 * PARAMETERS[training["network"]]
+        return "checkpoints", weights * (len(checkpoints(training)) + 2 * 2)
+    rows = LARGEST_TAR if data["folder"] else data["images"]
+    of_a_row = {
+        "draw_training_images": image_bytes(data["side"]) + TAR_ROW,
+        "convert_moments": 4 * 8 * (data["side"] // PIXELS_PER_LATENT) ** 2 + TAR_ROW,
+        "encode_captions": 2 * 77 * NETWORKS[training["network"]]["cross_attention_dim"],
+        "index_tar": INDEX_ROW,
+    }
+    return "data set", rows * of_a_row[job.rule]
 
 
 def _variant_side(job: Job, config: dict[str, Any], side: int) -> int:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,26 @@ def use_device(kind: str, threads: int) -> Iterator[str]:
                 "torch that fits the driver, or set device: cpu"
             )
         yield "cuda"
+
+
+@contextmanager
+def use_devices(kind: str, count: int) -> Iterator[dict[str, str]]:
+    """Hold `count` GPUs for processes that the block starts, and yield their environment.
+
+    `kind` is cpu, where nothing is held, or cuda. Raises DeviceError when there are too few GPUs.
+    """
+    if kind == "cpu":
+        yield {"CUDA_VISIBLE_DEVICES": ""}
+        return
+    gpus = visible_gpus()
+    if len(gpus) < count:
+        raise DeviceError(f"{count} GPUs are wanted, {len(gpus)} are visible: {', '.join(gpus)}")
+    with ExitStack() as held:
+        taken: list[str] = []
+        while len(taken) < count:
+            free = [gpu for gpu in gpus if gpu not in taken]
+            taken.append(held.enter_context(exclusive_gpu(free, lock_folder())))
+        yield {"CUDA_VISIBLE_DEVICES": ",".join(taken)}
 
 
 def cpu_name() -> str:

@@ -187,9 +187,9 @@ def render(
     )
     first, *_ = evaluation["ways"]
     style = "".join(
-        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "training.css")
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "curves.css")
     )
-    return made.get_template("training.html.jinja").render(
+    return made.get_template("micro.html.jinja").render(
         label=LABEL,
         bound=BOUND,
         titles=PARTS,

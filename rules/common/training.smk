@@ -1,0 +1,116 @@
+"""What the rules of training ask: their inputs and parameters.
+
+CONSUMES the checked configuration
+PRODUCES names only
+"""
+
+from t2i.training import settings as training_settings
+
+TRAINING = CONFIG["training"]
+TRAINED = "results/{run}/training"
+
+
+def training_results(wildcards):
+    """Every file of a training that is kept."""
+    if TRAINING is None:
+        raise WorkflowError(
+            "the configuration has no section `training`: take config/training_micro.yaml, or "
+            "write one as docs/training.md says"
+        )
+    names = ["report.html", "verdict.json", "result_0.txt", "training.json"]
+    steps = training_settings.checkpoints(TRAINING)
+    for kind in (
+        "checkpoints/step-{step:09d}.safetensors",
+        "scores/{step:09d}.json",
+        "shards/{step:09d}/{shard}.tar",
+        "shards/{step:09d}/{shard}.json",
+    ):
+        names += expand(kind, step=steps, shard=SHARDS)
+    return [f"results/{RUN}/training/{name}" for name in dict.fromkeys(names)]
+
+
+def given_tar(wildcards):
+    """A tar of the set as it is drawn or given."""
+    folder = TRAINING["data"]["folder"] or "resources/training/pictures/images"
+    return f"{folder}/{wildcards.tar}.tar"
+
+
+def moments_tar(wildcards):
+    """A tar of moments, as given or converted."""
+    if TRAINING["data"]["kind"] == "moments":
+        return given_tar(wildcards)
+    return f"resources/training/{wildcards.set}/moments/{wildcards.tar}.tar"
+
+
+def indexed_tar(wildcards):
+    """The tar that an index is of."""
+    return {"moments": moments_tar, "images": given_tar}[wildcards.kind](wildcards)
+
+
+def frozen_files(part):
+    """Files of a part of the frozen model, which lie in one folder."""
+    frozen = TRAINING["frozen"]
+    folder = f"{frozen['model']}/{frozen.get(part, part)}/"
+    names = [name for name in SOURCES if name.startswith(folder)]
+    if not names:
+        raise WorkflowError(
+            f"training.frozen: the table of inputs has no files {folder}*"
+        )
+    return [f"resources/{name}" for name in sorted(names)]
+
+
+def tar_names():
+    """Names of the set's tars, in order."""
+    return [f"{number:05d}" for number in range(TRAINING["data"]["tars"])]
+
+
+def of_tars(pattern):
+    """A pattern's file for each tar of the set, in order."""
+    return expand(pattern, set=TRAINING["data"]["name"], tar=tar_names())
+
+
+def training_tars():
+    """Tars of moments, in order."""
+    if TRAINING["data"]["kind"] == "images":
+        return of_tars("resources/training/{set}/moments/{tar}.tar")
+    return of_tars(f"{TRAINING['data']['folder']}/{{tar}}.tar")
+
+
+def training_hidden():
+    """Hidden states of captions, where they are encoded ahead."""
+    if TRAINING["captions"] == "online":
+        return []
+    return of_tars("resources/training/{set}/hidden/{tar}.npy")
+
+
+def training_threads():
+    """Threads of all processes of a training, and of those that read data."""
+    processes = TRAINING["processes"]
+    if CONFIG["device"] == "cpu":
+        return processes * TRAINING["threads"]
+    return processes * device_threads(CONFIG["device"], TRAINING["threads"])
+
+
+def of_checkpoints(pattern):
+    """A function that names a run's file for each checkpoint."""
+
+    def files(wildcards):
+        steps = training_settings.checkpoints(TRAINING)
+        return expand(f"results/{wildcards.run}/training/{pattern}", step=steps)
+
+    return files
+
+
+def of_evaluation(pattern):
+    """A function that names a checkpoint's files for all shards, in index order."""
+
+    def files(wildcards):
+        folder = f"results/{wildcards.run}/training"
+        return expand(f"{folder}/{pattern}", step=wildcards.step, shard=SHARDS)
+
+    return files
+
+
+def training_modules(wildcards):
+    """What torchrun loads by name."""
+    return ("t2i.training.rank",)

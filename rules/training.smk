@@ -1,0 +1,307 @@
+"""Training of Stable Diffusion v2: data, steps, evaluation of checkpoints, log, verdict, page.
+
+CONSUMES training data, the frozen model, captions, scoring networks, reference statistics
+PRODUCES resources/training/{set}/, results/{run}/training/
+"""
+
+
+rule draw_training_images:
+    """Draw one tar of training images: scenes outside the embedded data set."""
+    output:
+        "resources/training/pictures/images/{tar}.tar",
+    log:
+        "logs/resources/draw_training_images/{tar}.log",
+    benchmark:
+        "benchmarks/resources/draw_training_images/{tar}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        images=TRAINING["data"]["images"],
+        code=code("draw_training_images"),
+    script:
+        "../scripts/draw_training_images.py"
+
+
+rule index_tar:
+    """Look through a tar of training data: every sample's place and digest."""
+    input:
+        indexed_tar,
+    output:
+        "resources/training/{set}/{kind}/{tar}.index.npz",
+    log:
+        "logs/resources/index_tar/{set}.{kind}/{tar}.log",
+    benchmark:
+        "benchmarks/resources/index_tar/{set}.{kind}/{tar}.tsv"
+    wildcard_constraints:
+        kind="moments|images",
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        code=code("index_tar"),
+    script:
+        "../scripts/index_tar.py"
+
+
+rule convert_moments:
+    """Convert one tar of training images to moments of their latents."""
+    input:
+        images=given_tar,
+        vae=frozen_files("vae"),
+    output:
+        "resources/training/{set}/moments/{tar}.tar",
+    log:
+        "logs/resources/convert_moments/{set}/{tar}.log",
+    benchmark:
+        "benchmarks/resources/convert_moments/{set}/{tar}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: device_threads(CONFIG["device"], 1)
+    resources:
+        gpu=device_gpus(CONFIG["device"]),
+        mem_mb=8000,
+        runtime="4h",
+    params:
+        device=CONFIG["device"],
+        threads=1,
+        side=TRAINING["data"]["side"],
+        signed=TRAINING["data"]["signed"],
+        code=code("convert_moments"),
+    script:
+        "../scripts/convert_moments.py"
+
+
+rule encode_captions:
+    """Encode the captions of one tar of training data, once for all steps."""
+    input:
+        tar=moments_tar,
+        index="resources/training/{set}/moments/{tar}.index.npz",
+        encoder=frozen_files("text_encoder"),
+        tokenizer=frozen_files("tokenizer"),
+    output:
+        "resources/training/{set}/hidden/{tar}.npy",
+    log:
+        "logs/resources/encode_captions/{set}/{tar}.log",
+    benchmark:
+        "benchmarks/resources/encode_captions/{set}/{tar}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: device_threads(CONFIG["device"], 1)
+    resources:
+        gpu=device_gpus(CONFIG["device"]),
+        mem_mb=16000,
+        runtime="4h",
+    params:
+        device=CONFIG["device"],
+        threads=1,
+        batch_size=64,
+        code=code("encode_captions"),
+    script:
+        "../scripts/encode_captions.py"
+
+
+rule train_network:
+    """Train the UNet. An interrupted training goes on from its last checkpoint."""
+    input:
+        tars=training_tars(),
+        indices=of_tars("resources/training/{set}/moments/{tar}.index.npz"),
+        hidden=training_hidden(),
+        encoder=frozen_files("text_encoder"),
+        tokenizer=frozen_files("tokenizer"),
+    output:
+        facts=f"{TRAINED}/training.json",
+        checkpoints=expand(
+            f"{TRAINED}/checkpoints/step-{{step:09d}}.safetensors",
+            step=training_settings.checkpoints(TRAINING),
+            allow_missing=True,
+        ),
+    log:
+        "logs/{run}/training/train_network.log",
+    benchmark:
+        "benchmarks/{run}/training/train_network.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: training_threads()
+    resources:
+        gpu=TRAINING["processes"] * device_gpus(CONFIG["device"]),
+        mem_mb=64000 if TRAINING["network"] == "sd2" else 6000,
+        runtime="48h",
+    params:
+        work="results/{run}/training/work",
+        processes=TRAINING["processes"],
+        request=training_settings.request(TRAINING, CONFIG["device"]),
+        code=code("train_network", training_modules),
+    script:
+        "../scripts/train_network.py"
+
+
+rule sample_checkpoint:
+    """Make pictures of one shard's captions with a checkpoint; the manifest is written last."""
+    input:
+        facts=f"{TRAINED}/training.json",
+        weights=f"{TRAINED}/checkpoints/step-{{step}}.safetensors",
+        captions=f"resources/{DATASET}/captions.tsv",
+        vae=frozen_files("vae"),
+        encoder=frozen_files("text_encoder"),
+        tokenizer=frozen_files("tokenizer"),
+    output:
+        images=f"{TRAINED}/shards/{{step}}/{{shard}}.tar",
+        manifest=f"{TRAINED}/shards/{{step}}/{{shard}}.json",
+    log:
+        "logs/{run}/training/sample_checkpoint/{step}.{shard}.log",
+    benchmark:
+        "benchmarks/{run}/training/sample_checkpoint/{step}.{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: device_threads(CONFIG["device"], 1)
+    resources:
+        gpu=device_gpus(CONFIG["device"]),
+        mem_mb=24000 if TRAINING["network"] == "sd2" else 4000,
+        runtime="4h",
+    params:
+        device=CONFIG["device"],
+        threads=1,
+        evaluation=TRAINING["evaluation"],
+        code=code("sample_checkpoint"),
+    script:
+        "../scripts/sample_checkpoint.py"
+
+
+use rule extract_features as extract_checkpoint_features with:
+    input:
+        images=f"{TRAINED}/shards/{{step}}/{{shard}}.tar",
+        manifest=f"{TRAINED}/shards/{{step}}/{{shard}}.json",
+        captions=f"resources/{DATASET}/captions.tsv",
+        inception=network_folder(SCORES["inception"]),
+        clip=network_folder(SCORES["clip"]),
+    output:
+        f"{TRAINED}/features/{{step}}/{{shard}}.npz",
+    log:
+        "logs/{run}/training/extract_checkpoint_features/{step}.{shard}.log",
+    benchmark:
+        "benchmarks/{run}/training/extract_checkpoint_features/{step}.{shard}.tsv"
+
+
+rule score_checkpoint:
+    """Compute FID and CLIP of a checkpoint from all features in index order."""
+    input:
+        features=of_evaluation("features/{step}/{shard}.npz"),
+        manifests=of_evaluation("shards/{step}/{shard}.json"),
+        statistics=reference_statistics(),
+        inception=network_folder(SCORES["inception"]),
+        clip=network_folder(SCORES["clip"]),
+    output:
+        f"{TRAINED}/scores/{{step}}.json",
+    log:
+        "logs/{run}/training/score_checkpoint/{step}.log",
+    benchmark:
+        "benchmarks/{run}/training/score_checkpoint/{step}.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=8000,
+        runtime="1h",
+    params:
+        samples=CONFIG["samples"],
+        batch=training_settings.global_batch(TRAINING),
+        code=code("score_checkpoint"),
+    script:
+        "../scripts/score_checkpoint.py"
+
+
+rule write_training_log:
+    """Write MLPerf's log of a training, after its checkpoints were evaluated."""
+    input:
+        facts=f"{TRAINED}/training.json",
+        scores=of_checkpoints("scores/{step:09d}.json"),
+    output:
+        f"{TRAINED}/result_0.txt",
+    log:
+        "logs/{run}/training/write_training_log.log",
+    benchmark:
+        "benchmarks/{run}/training/write_training_log.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        samples=CONFIG["samples"],
+        submitter={**TRAINING["submitter"], "division": CONFIG["division"]},
+        code=code("write_training_log"),
+    script:
+        "../scripts/write_training_log.py"
+
+
+rule check_training:
+    """Judge a training's log by this workflow's rules, then by mlperf-logging's own checker."""
+    input:
+        f"{TRAINED}/result_0.txt",
+    output:
+        f"{TRAINED}/verdict.json",
+    log:
+        "logs/{run}/training/check_training.log",
+    benchmark:
+        "benchmarks/{run}/training/check_training.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        division=CONFIG["division"],
+        code=code("check_training"),
+    script:
+        "../scripts/check_training.py"
+
+
+rule make_training_report:
+    """Write the page of a training."""
+    input:
+        facts=f"{TRAINED}/training.json",
+        verdict=f"{TRAINED}/verdict.json",
+        log=f"{TRAINED}/result_0.txt",
+        captions=f"resources/{DATASET}/captions.tsv",
+        scores=of_checkpoints("scores/{step:09d}.json"),
+        images=of_checkpoints(f"shards/{{step:09d}}/{SHARDS[0]}.tar"),
+        manifests=of_checkpoints(f"shards/{{step:09d}}/{SHARDS[0]}.json"),
+    output:
+        f"{TRAINED}/report.html",
+    log:
+        "logs/{run}/training/make_training_report.log",
+    benchmark:
+        "benchmarks/{run}/training/make_training_report.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        code=code("make_training_report"),
+    script:
+        "../scripts/make_training_report.py"

@@ -1,0 +1,19 @@
+"""Judge a training's log by this workflow's rules, and then by mlperf-logging's own checker."""
+
+from pathlib import Path
+
+from t2i.base.check import check_records, verdict
+from t2i.base.files import write_json
+from t2i.job.log import job_log
+from t2i.training.mllog import read_log
+from t2i.training.verdict import official_check, run_official_checker, training_checks
+
+with job_log(snakemake.log[0]):
+    path = Path(snakemake.input[0])
+    checks = training_checks(read_log(path), snakemake.params.division == "closed")
+
+    status, said = run_official_checker(path)
+    print(said)
+    checks.append(official_check(status, said))
+    found = {"verdict": verdict(checks), "checks": check_records(checks)}
+    write_json(Path(snakemake.output[0]), found)

@@ -1,0 +1,1 @@
+"""MLPerf training of Stable Diffusion v2: data, network, steps, evaluation, log."""

@@ -1,0 +1,150 @@
+"""Checkpoints of a training: weights to sample with, and the state from which it goes on."""
+
+from __future__ import annotations
+
+import t2i.job.torch_shim  # noqa: F401
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from t2i.base.files import publish, sha256_file, verify_sha256, write_json
+
+MOMENTS = "exp_avg", "exp_avg_sq"  # AdamW's
+STATE = "state.safetensors"
+
+
+class WrongState(ValueError):
+    """What a training would go on from belongs to another one, or is damaged."""
+
+
+def weights_file(folder: Path, step: int) -> Path:
+    """The file of a step's weights."""
+    return folder / f"step-{step:09d}.safetensors"
+
+
+class Writer:
+    """Writes checkpoints in a thread while the training goes on; the main process of a node's.
+
+    A file is whole or absent. The state of the last checkpoint replaces the one before, after its
+    weights are on the disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+
+    def save(
+        self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+    ) -> None:
+        """Copy weights and state to this process's memory, and start writing them.
+
+        `facts` are JSON: `step`, `settings`, and what else a resumed training needs.
+        """
+        self.wait()
+        named = dict(network.named_parameters())
+        weights = {name: _copy(value) for name, value in named.items()}
+        state = {}
+        for name, parameter in named.items():
+            own = optimizer.state[parameter]
+            for kind in MOMENTS:
+                state[f"{kind}.{name}"] = _copy(own[kind])
+        self._pending = self._pool.submit(self._write, weights, state, facts)
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on the disk; raises what stopped it."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(
+        self, weights: dict[str, Tensor], state: dict[str, Tensor], facts: dict[str, Any]
+    ) -> None:
+        path = weights_file(self.folder, facts["step"])
+        with publish(path) as part:
+            save_file(weights, part)
+        described = {**facts, "weights": sha256_file(path)}
+        with publish(self.folder / STATE) as part:
+            save_file(state, part, metadata={"training": json.dumps(described)})
+
+
+def _copy(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", copy=True).contiguous()
+
+
+def read_facts(folder: Path) -> dict[str, Any] | None:
+    """What the last checkpoint's `save` was given, and the digest of its weights; None if none."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as handle:
+            facts: dict[str, Any] = json.loads(handle.metadata()["training"])
+    except Exception as error:
+        raise WrongState(f"{path}: damaged ({error}); delete it to start over") from error
+    return facts
+
+
+def restore(
+    folder: Path,
+    settings: dict[str, Any],
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, Any] | None:
+    """Load the last checkpoint into network and optimizer, and return its facts; None if none.
+
+    A training may be given more steps. Raises WrongState when it belongs to other settings, or
+    its weights have changed.
+    """
+    facts = read_facts(folder)
+    if facts is None:
+        return None
+    differing = sorted(
+        key
+        for key in {*settings, *facts["settings"]} - {"steps"}  # of which no number depends
+        if settings.get(key) != facts["settings"].get(key)
+    )
+    if differing:
+        raise WrongState(
+            f"{folder / STATE}: is of a training with another {', '.join(differing)}; delete the "
+            "folder to start over, or take the settings back"
+        )
+    path = weights_file(folder, facts["step"])
+    try:
+        verify_sha256(path, facts["weights"])
+    except (OSError, ValueError) as error:
+        raise WrongState(f"{error}; delete {folder} to start over") from error
+    named = dict(network.named_parameters())
+    weights = load_file(path)
+    with torch.no_grad(), safe_open(folder / STATE, "pt") as handle:
+        for name, parameter in named.items():
+            parameter.copy_(weights[name])
+            optimizer.state[parameter] = {
+                "step": _steps(optimizer, parameter, facts["step"]),
+                # Laid out in memory as the parameter is, which a fused optimiser relies on.
+                **{
+                    kind: torch.empty_like(parameter).copy_(handle.get_tensor(f"{kind}.{name}"))
+                    for kind in MOMENTS
+                },
+            }
+    return facts
+
+
+def _steps(optimizer: torch.optim.Optimizer, parameter: Tensor, step: int) -> Tensor:
+    """AdamW's count of steps, where it keeps it: on the device for fused kernels."""
+    device = parameter.device if optimizer.defaults.get("fused") else "cpu"
+    return torch.tensor(float(step), dtype=torch.float32, device=device)
+
+
+def write_manifest(path: Path, folder: Path, facts: dict[str, Any], steps: list[int]) -> None:
+    """Publish what a finished training says of itself, with the digests of its checkpoints."""
+    digests = {str(step): sha256_file(weights_file(folder, step)) for step in steps}
+    write_json(path, {**facts, "checkpoints": digests})

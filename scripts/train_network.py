@@ -1,0 +1,25 @@
+"""Train the UNet: one process for each GPU, or several on the CPU, started by torchrun."""
+
+from pathlib import Path
+
+from t2i.base.files import write_json
+from t2i.job.device import use_devices
+from t2i.job.log import job_log
+from t2i.training.launch import launch, publish_checkpoints
+
+with job_log(snakemake.log[0]) as terminal:
+    work = Path(snakemake.params.work)
+    request = {
+        **snakemake.params.request,
+        "tars": list(snakemake.input.tars),
+        "indices": list(snakemake.input.indices),
+        "hidden": list(snakemake.input.hidden),
+        "tokenizer": str(Path(snakemake.input.tokenizer[0]).parent),
+        "encoder": str(Path(snakemake.input.encoder[0]).parent),
+        "folder": str(work),
+    }
+    write_json(work / "request.json", request)
+    with use_devices(request["device"], snakemake.params.processes) as environment:
+        launch(work / "request.json", snakemake.params.processes, environment)
+    publish_checkpoints(work, [Path(path) for path in snakemake.output.checkpoints])
+    (work / "training.json").replace(snakemake.output.facts)

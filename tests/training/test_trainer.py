@@ -1,0 +1,277 @@
+"""Trainings: in parallel, resumed, killed, diverged."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mutations import Edit
+from t2i.base.files import read_json, write_json
+from t2i.training import checkpoints, rank, steps, trainer
+from t2i.training.checkpoints import STATE, WrongState, weights_file
+from t2i.training.launch import SCRIPTS, TrainingFailed, launch, publish_checkpoints
+from t2i.training.tars import index_tar, npy, write_index, write_tar
+from t2i.training.trainer import Diverged, Place
+
+SIZES = {
+    "sample_size": 8,
+    "block_out_channels": [32, 32, 32, 32],
+    "attention_head_dim": [1, 1, 1, 1],
+    "cross_attention_dim": 32,
+    "layers_per_block": 1,
+}
+ALONE = Place(0, 1, "cpu")
+SETTINGS = {
+    "steps": 6,
+    "batch": 4,
+    "learning_rate": 1e-3,
+    "warm_up": 4,
+    "seed": 7,
+    "precision": "fp32",
+    "interval": 3,
+    "scaling": 0.5,
+    "data": "random",
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As in the processes that torchrun starts: sums depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> dict[str, list[str]]:
+    """Two tars of random moments, their indices, and random hidden states."""
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    found: dict[str, list[str]] = {"tars": [], "indices": [], "hidden": []}
+    for number in range(2):
+        tar = folder / f"{number:05d}.tar"
+        moments = random.standard_normal((6, 1, 8, 8, 8)).astype(np.float32)
+        rows = ((f"{n}", {".npy": npy(moments[n]), ".txt": b"x", ".json": b"{}"}) for n in range(6))
+        write_tar(tar, rows)
+        write_index(tar.with_suffix(".index.npz"), index_tar(tar))
+        np.save(tar.with_suffix(".npy"), random.standard_normal((6, 77, 32)).astype(np.float16))
+        found["tars"].append(str(tar))
+        found["indices"].append(str(tar.with_suffix(".index.npz")))
+        found["hidden"].append(str(tar.with_suffix(".npy")))
+    return found
+
+
+def request(data, folder: Path, workers: int = 0, **settings) -> dict:
+    return {
+        **data,
+        "sizes": SIZES,
+        "device": "cpu",
+        "compile": None,
+        "workers": workers,
+        "threads": 1,
+        "rows": 2,
+        "folder": str(folder),
+        "settings": {**SETTINGS, **settings},
+    }
+
+
+def without_times(facts: dict) -> dict:
+    rows = [{**row, "seconds": 0} for row in facts["curve"]]
+    events = [{**event, "time_ms": 0} for event in facts["events"]]
+    return {**facts, "curve": rows, "events": events}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    rank.train(request(data, folder), ALONE)
+    return folder
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    names = [weights_file(one, step).name for step in (3, 6)]
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def test_a_training_leaves_its_record(undisturbed: Path) -> None:
+    facts = read_json(undisturbed / "training.json")
+    assert sorted(facts["checkpoints"]) == ["3", "6"]
+    assert [row["step"] for row in facts["curve"]] == [2, 3, 4, 6]
+    rates = [row["learning_rate"] for row in facts["curve"]]
+    assert rates == [steps.rate(step - 1, 1e-3, 4) for step in (2, 3, 4, 6)]
+    keys = [event["key"] for event in facts["events"]]
+    blocks = ["block_start", "block_stop"]
+    assert keys == ["init_start", "init_stop", "run_start", *blocks, *blocks]
+    seen = [event["metadata"].get("samples_count") for event in facts["events"][3:]]
+    assert seen == [0, 12, 12, 24]
+
+
+def test_more_steps_go_on_as_if_there_had_been_no_stop(data, undisturbed, tmp_path) -> None:
+    rank.train(request(data, tmp_path, steps=3), ALONE)
+    rank.train(request(data, tmp_path), ALONE)
+    assert same_bytes(undisturbed, tmp_path)
+    one, other = (read_json(folder / "training.json") for folder in (undisturbed, tmp_path))
+    assert without_times(one) == without_times(other)
+
+
+def test_readers_change_nothing(data, undisturbed, tmp_path) -> None:
+    rank.train(request(data, tmp_path, workers=2), ALONE)
+    assert same_bytes(undisturbed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit("moments forgotten", checkpoints, "restore",
+             "copy_(handle.get_tensor(f\"{kind}.{name}\"))", "zero_()"),
+        Edit("steps forgotten", checkpoints, "restore", 'facts["step"]),', "1),"),
+        Edit("weights forgotten", checkpoints, "restore", "parameter.copy_(weights[name])", "pass"),
+        Edit("noise of the first step", steps, "draws", "[seed, step]", "[seed, 0]"),
+        Edit("the same rows again", steps, "rows_of_step", "step * batch, (step + 1) * batch",
+             "0, batch"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_forgotten_shows(edit: Edit, data, undisturbed, tmp_path, monkeypatch) -> None:
+    rank.train(request(data, tmp_path, steps=3), ALONE)
+    edit.apply(monkeypatch)
+    rank.train(request(data, tmp_path), ALONE)
+    assert not same_bytes(undisturbed, tmp_path)
+
+
+def test_other_settings_are_not_gone_on_with(data, tmp_path) -> None:
+    rank.train(request(data, tmp_path, steps=3), ALONE)
+    with pytest.raises(WrongState, match="another learning_rate, seed"):
+        rank.train(request(data, tmp_path, learning_rate=1.0, seed=8), ALONE)
+
+
+def test_changed_weights_are_not_gone_on_with(data, tmp_path) -> None:
+    rank.train(request(data, tmp_path, steps=3), ALONE)
+    path = weights_file(tmp_path, 3)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(WrongState, match="sha256"):
+        rank.train(request(data, tmp_path), ALONE)
+
+
+def test_a_damaged_state_is_not_gone_on_with(data, tmp_path) -> None:
+    rank.train(request(data, tmp_path, steps=3), ALONE)
+    (tmp_path / STATE).write_bytes(b"nothing")
+    with pytest.raises(WrongState, match="delete it to start over"):
+        rank.train(request(data, tmp_path), ALONE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_stops_before_its_checkpoint(
+    value: float, data, tmp_path, monkeypatch
+) -> None:
+    original = trainer.velocity_loss
+    calls: list[int] = []
+
+    def loss(*arguments):
+        calls.append(1)
+        return original(*arguments) * (value if len(calls) == 5 else 1)
+
+    monkeypatch.setattr(trainer, "velocity_loss", loss)
+    with pytest.raises(Diverged, match="loss of step 4 is (nan|inf); the checkpoint of step 3 is"):
+        rank.train(request(data, tmp_path), ALONE)
+    assert weights_file(tmp_path, 3).exists()
+    assert not weights_file(tmp_path, 6).exists()
+
+
+def test_a_loss_that_rises_stops(data, tmp_path, monkeypatch) -> None:
+    original = trainer.velocity_loss
+    calls: list[int] = []
+
+    def loss(*arguments):
+        calls.append(1)
+        return original(*arguments) * (100 if len(calls) > 4 else 1)
+
+    monkeypatch.setattr(trainer, "velocity_loss", loss)
+    with pytest.raises(Diverged, match=r"up to step 6 is .* times the lowest so far"):
+        rank.train(request(data, tmp_path), ALONE)
+
+
+def test_the_optimiser_is_the_references(data, tmp_path) -> None:
+    """One step beside torch's own AdamW at the reference's values, from the same gradients."""
+    rank.train(request(data, tmp_path, steps=1, interval=1, warm_up=1, learning_rate=0.01), ALONE)
+    state = load_file(tmp_path / STATE)
+    after = load_file(weights_file(tmp_path, 1))
+    before = dict(rank.sd2_unet(SIZES, seed=7).named_parameters())
+    rate = steps.rate(0, 0.01, 1)
+    for name, parameter in before.items():
+        gradient = state[f"exp_avg.{name}"] / 0.1
+        assert torch.allclose(state[f"exp_avg_sq.{name}"], 0.001 * gradient**2, rtol=1e-4)
+        step = gradient / (gradient.abs() + 1e-8)
+        wanted = parameter * (1 - rate * 0.01) - rate * step
+        assert torch.allclose(after[name], wanted, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_the_double_batch(data, undisturbed, tmp_path) -> None:
+    write_json(tmp_path / "request.json", request(data, tmp_path / "two", steps=1, interval=1))
+    launch(tmp_path / "request.json", 2, {})
+    rank.train(request(data, tmp_path / "one", steps=1, interval=1), ALONE)
+    two, one = (read_json(tmp_path / name / "training.json") for name in ("two", "one"))
+    assert two["processes"] == 2
+    assert two["curve"][0]["loss"] == pytest.approx(one["curve"][0]["loss"], rel=1e-6)
+    states = [load_file(tmp_path / name / STATE) for name in ("two", "one")]
+    for name, value in states[1].items():
+        if name.startswith("exp_avg."):
+            largest = float(value.abs().max())
+            assert float((states[0][name] - value).abs().max()) <= 1e-6 * max(largest, 1e-3), name
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_from_its_last_checkpoint(data, tmp_path) -> None:
+    steps_wanted = 400
+    folder = tmp_path / "killed"
+    given = request(data, folder, steps=steps_wanted, interval=10)
+    write_json(tmp_path / "request.json", given)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "t2i.training.rank", str(tmp_path / "request.json")],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "RANK": "0", "WORLD_SIZE": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not weights_file(folder, 20).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    facts = checkpoints.read_facts(folder)
+    assert facts is not None
+    assert 10 <= facts["step"] < steps_wanted
+    wanted = facts["step"] + 10
+    rank.train({**given, "settings": {**given["settings"], "steps": wanted}}, ALONE)
+    whole = request(data, tmp_path / "whole", steps=wanted, interval=10)
+    rank.train(whole, ALONE)
+    names = [weights_file(place, wanted) for place in (folder, tmp_path / "whole")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+    assert list(folder.glob("*.part")) == []
+
+
+@pytest.mark.slow
+def test_a_failing_process_is_told(data, tmp_path) -> None:
+    given = request({**data, "tars": data["tars"][:1]}, tmp_path / "failed")
+    write_json(tmp_path / "request.json", given)
+    with pytest.raises(TrainingFailed, match="stands above in the log"):
+        launch(tmp_path / "request.json", 1, {})
+
+
+def test_outputs_are_links_that_a_failed_job_may_lose(undisturbed: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / "outputs" / weights_file(undisturbed, step).name for step in (3, 6)]
+    publish_checkpoints(undisturbed, outputs)
+    publish_checkpoints(undisturbed, outputs)
+    assert all(path.samefile(undisturbed / path.name) for path in outputs)
+    for path in outputs:
+        path.unlink()
+    assert weights_file(undisturbed, 6).exists()

@@ -1,0 +1,121 @@
+"""`snakemake train` from nothing, short, in a copy of the project."""
+
+import json
+
+import pytest
+
+from t2i.generate.shard import read_shard
+from t2i.training.mllog import read_log
+from t2i.training.tars import read_index
+from workflow_run import PROJECT, Workplace, copy_project
+
+CONFIG = PROJECT / "config" / "training_micro.yaml"
+SHORT = {
+    "samples": 4,
+    "shard_size": 4,
+    "scores": {
+        "inception": "micro-inception",
+        "clip": "micro-clip",
+        "reference": {"images": "training-reference"},
+    },
+    "training": {
+        "steps": 3,
+        "batch": 4,
+        "interval_images": 16,
+        "data": {"tars": 1, "images": 16},
+        "evaluation": {"steps": 2, "batch_size": 2},
+        "rows": 1,
+    },
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Workplace:
+    place = Workplace(copy_project(tmp_path_factory.mktemp("trained") / "project"), (CONFIG,))
+    # Eight pictures of the miniature's model serve as reference: features of all 512 take minutes.
+    pictures = sorted((PROJECT / "models/micro-sdxl/reference_images").glob("*.png"))
+    (place.folder / "training-reference").mkdir()
+    for path in pictures:
+        (place.folder / "training-reference" / path.name).write_bytes(path.read_bytes())
+    # Not cut off from the network as elsewhere: processes meet over loopback.
+    place.snakemake("train", overlay=SHORT)
+    return place
+
+
+def results(place: Workplace):
+    return place.folder / "results/training-micro/training"
+
+
+def read(place: Workplace, name: str) -> dict:
+    return json.loads((results(place) / name).read_text())
+
+
+def test_every_rule_leaves_its_files(trained) -> None:
+    data = trained.folder / "resources/training/pictures"
+    assert len(read_index(data / "moments/00000.index.npz")) == 16
+    for kind in ("images/00000.tar", "moments/00000.tar", "hidden/00000.npy"):
+        assert (data / kind).is_file()
+    facts = read(trained, "training.json")
+    assert (facts["processes"], facts["samples"]) == (2, 16)
+    assert sorted(facts["checkpoints"]) == ["2", "3"]
+    for step in (2, 3):
+        folder = results(trained) / "shards" / f"{step:09d}"
+        found = [
+            sample.index
+            for sample, _ in read_shard(folder / "00000-00004.tar", folder / "00000-00004.json")
+        ]
+        assert found == [0, 1, 2, 3]
+        assert read(trained, f"scores/{step:09d}.json")["samples_count"] == 8 * step
+
+
+def test_the_log_is_complete_and_judged(trained) -> None:
+    keys = [event["key"] for event in read_log(results(trained) / "result_0.txt")]
+    assert keys[:5] == [
+        f"submission_{part}" for part in ("benchmark", "division", "org", "platform", "status")
+    ]
+    assert keys.count("eval_accuracy") == 4
+    checks = {check["id"]: check for check in read(trained, "verdict.json")["checks"]}
+    assert checks["training.checker"]["value"] == "SUCCESS"
+    assert {check["verdict"] for check in checks.values()} == {"pass", "not applicable"}
+
+
+def test_the_page_says_what_was_trained(trained) -> None:
+    page = (results(trained) / "report.html").read_text()
+    assert "A miniature with the structure of Stable Diffusion v2" in page
+    assert "micro-inception has random weights, not the published ones." in page
+    assert page.count("<figure") == 3
+    assert page.count("<img") == 2 * 4
+
+
+def test_nothing_is_left_to_do_and_nothing_is_left_over(trained) -> None:
+    assert trained.plan("train", overlay=SHORT) == set()
+    assert not list(trained.folder.rglob("*.part"))
+
+
+def test_a_lost_shard_is_made_again_alone(trained) -> None:
+    (results(trained) / "shards/000000002/00000-00004.tar").unlink()
+    planned = {job.split()[0] for job in trained.plan("train", overlay=SHORT)}
+    assert "train_network" not in planned
+    assert "sample_checkpoint" in planned
+    before = read(trained, "scores/000000002.json")
+    trained.snakemake("train", overlay=SHORT)
+    assert read(trained, "scores/000000002.json") == before
+
+
+def test_more_steps_go_on_from_the_last_checkpoint(trained) -> None:
+    first = read(trained, "training.json")
+    longer = {**SHORT, "training": {**SHORT["training"], "steps": 4}}
+    trained.snakemake("train", overlay=longer)
+    facts = read(trained, "training.json")
+    assert sorted(facts["checkpoints"]) == ["2", "4"]
+    assert facts["checkpoints"]["2"] == first["checkpoints"]["2"]
+    log = (trained.folder / "logs/training-micro/training/train_network.log").read_text()
+    assert "going on at step 3 of 4" in log
+
+
+def test_without_a_training_there_is_nothing_to_train(trained) -> None:
+    place = Workplace(trained.folder, ())
+    said = place.snakemake("train", "--dry-run", succeeds=False)
+    assert "no section `training`" in said
