@@ -5,6 +5,37 @@ PRODUCES resources/training/{set}/, results/{run}/training/
 """
 
 
+rule convert_stable_diffusion:
+    """Convert the published checkpoint of Stable Diffusion v2 to diffusers' layout, once."""
+    input:
+        published=f"resources/{SD2}/512-base-ema.ckpt",
+        tokenizer=expand(
+            "config/models/sdxl-base-1.0/tokenizer_2/{file}",
+            file=["tokenizer_config.json", "special_tokens_map.json"],
+        ),
+    output:
+        **{
+            part: [f"resources/{SD2}/{part}/{file}" for file in files]
+            for part, files in SD2_FILES.items()
+        },
+    log:
+        "logs/resources/convert_stable_diffusion.log",
+    benchmark:
+        "benchmarks/resources/convert_stable_diffusion.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=24000,
+        runtime="1h",
+    params:
+        sha256=SOURCES[f"{SD2}/512-base-ema.ckpt"].digest,
+        code=code("convert_stable_diffusion"),
+    script:
+        "../scripts/convert_stable_diffusion.py"
+
+
 rule draw_training_images:
     """Draw one tar of training images: scenes outside the embedded data set."""
     output:

@@ -8,6 +8,12 @@ from t2i.training import settings as training_settings
 
 TRAINING = CONFIG["training"]
 TRAINED = "results/{run}/training"
+SD2 = training_settings.SD2
+SD2_FILES = {  # converted from its checkpoint
+    "vae": ["config.json", "diffusion_pytorch_model.safetensors"],
+    "text_encoder": ["config.json", "model.safetensors"],
+    "tokenizer": needed.TOKENIZER_FILES,
+}
 
 
 def training_results(wildcards):
@@ -51,6 +57,8 @@ def frozen_files(part):
     """Files of a part of the frozen model, which lie in one folder."""
     frozen = TRAINING["frozen"]
     folder = f"{frozen['model']}/{frozen.get(part, part)}/"
+    if frozen["model"] == SD2 and part in SD2_FILES:
+        return [f"resources/{SD2}/{part}/{file}" for file in SD2_FILES[part]]
     names = [name for name in SOURCES if name.startswith(folder)]
     if not names:
         raise WorkflowError(

@@ -25,6 +25,7 @@ from t2i.config.closed import (
     submission_mistakes,
 )
 from t2i.config.explain import _at, _explain, _nearest, _place
+from t2i.config.training import training_mistakes
 from t2i.engine.cache import deep_steps
 from t2i.fetch.image_sets import find_set, known_sets
 from t2i.fetch.needed import NETWORK_SOURCES
@@ -78,6 +79,7 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
         *_bad_reference_images(filled),
         *loadgen_mistakes(filled),
         *submission_mistakes(filled),
+        *training_mistakes(filled, sources),
     ]
     if filled.get("rehearsal"):
         mistakes += rehearsal_mistakes(filled)

@@ -1,0 +1,63 @@
+"""Mistakes in the section `training` that its schema cannot find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from t2i.base.yaml import Config
+from t2i.config.explain import _nearest
+from t2i.micro.pictures import COUNT, scenes
+from t2i.training.settings import SD2
+
+DRAWN = "pictures"
+
+
+def training_mistakes(config: Config, sources: dict[str, Any]) -> Iterator[str]:
+    """A line for each mistake: key path, what was found, what is allowed."""
+    training = config.get("training")
+    if not training or not all(training.get(key) for key in ("data", "frozen")):
+        return
+    yield from _data(training["data"])
+    yield from _frozen(training["frozen"], sources)
+    if training.get("precision") == "fp16" and config.get("device") == "cpu":
+        yield "  training.precision: got 'fp16' with device: cpu; take fp32 or bf16 there"
+
+
+def _data(data: dict[str, Any]) -> Iterator[str]:
+    folder, tars = data.get("folder"), data.get("tars", 0)
+    if data.get("name") == DRAWN:
+        if folder or data.get("kind") != "images":
+            yield "  training.data: `pictures` is drawn: kind has to be images, without a folder"
+        drawn, known = tars * data.get("images", 0), len(scenes()) - COUNT
+        if drawn > known:
+            yield f"  training.data: {drawn} pictures (tars x images); at most {known} can be drawn"
+    elif folder is None:
+        yield f"  training.data.folder: needed for {data.get('name')!r}, which is not drawn"
+    else:
+        names = [f"{number:05d}.tar" for number in range(tars)]
+        missing = [name for name in names if not Path(folder, name).is_file()]
+        if missing:
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            yield f"  training.data.folder: {folder} has no {missing[0]}{more} of {tars}"
+
+
+def _frozen(frozen: dict[str, Any], sources: dict[str, Any]) -> Iterator[str]:
+    model = frozen.get("model")
+    if model is None or model == SD2:
+        return
+    folders = ("vae", frozen.get("text_encoder"), frozen.get("tokenizer"))
+    if model not in sources:
+        known = [SD2, *(name for name, group in sources.items() if _has(group, "vae"))]
+        known = list(dict.fromkeys(known))
+        hint = _nearest(model, known)
+        yield f"  training.frozen.model: got {model!r}; known are {', '.join(known)}{hint}"
+        return
+    lacking = [str(folder) for folder in folders if not _has(sources[model], folder)]
+    if lacking:
+        yield f"  training.frozen: {model} has no files in {', '.join(lacking)}"
+
+
+def _has(group: dict[str, Any], folder: str | None) -> bool:
+    return any(name.startswith(f"{folder}/") for name in group["files"])

@@ -1,0 +1,71 @@
+"""Mistakes in the section `training`: found before any work, with what is allowed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2i.base.yaml import ConfigError, read_yaml
+from t2i.config.check import checked_config
+
+PROJECT = Path(__file__).parents[2]
+SCHEMA = read_yaml(PROJECT / "config/schemas/config.schema.yaml")
+SOURCES = read_yaml(PROJECT / "config/sources.yaml")
+
+
+def config(**training: Any) -> dict[str, Any]:
+    given = read_yaml(PROJECT / "config/training_micro.yaml")
+    base = read_yaml(PROJECT / "config/config.yaml")
+    filled = {**{key: base[key] for key in SCHEMA["required"]}, **given}
+    section = filled["training"]
+    for key, value in training.items():
+        nested = isinstance(value, dict)
+        section = {**section, key: {**section[key], **value} if nested else value}
+    return {**filled, "training": section}
+
+
+def test_the_shipped_configuration_is_sound() -> None:
+    found = checked_config(config(), SCHEMA, SOURCES)
+    assert found["training"]["evaluation"]["seed"] == 0
+    assert found["training"]["captions"] == "ahead"
+
+
+def given_tars(folder: Path) -> dict[str, Any]:
+    (folder / "00000.tar").write_bytes(b"")
+    return {"name": "mine", "folder": str(folder), "tars": 1, "kind": "moments"}
+
+
+def test_a_folder_of_tars_and_the_published_checkpoint_are_accepted(tmp_path: Path) -> None:
+    frozen = {
+        "model": "stable-diffusion-2-base",
+        "text_encoder": "text_encoder",
+        "tokenizer": "tokenizer",
+    }
+    checked_config(config(data=given_tars(tmp_path), frozen=frozen), SCHEMA, SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"data": {"name": "laion"}}, "training.data.folder: needed for 'laion'"),
+        ({"data": {"kind": "moments"}}, "`pictures` is drawn: kind has to be images"),
+        ({"data": {"tars": 8}}, "2048 pictures (tars x images); at most 1792 can be drawn"),
+        ({"frozen": {"model": "micro-sdx"}}, "did you mean 'micro-sdxl'"),
+        ({"frozen": {"text_encoder": "text"}}, "micro-sdxl has no files in text"),
+        ({"precision": "fp16"}, "got 'fp16' with device: cpu"),
+        ({"steps": 0}, "training.steps"),
+        ({"optimizer": "sgd"}, "training.optimizer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_mistake_is_named(training: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        checked_config(config(**training), SCHEMA, SOURCES)
+    assert message in str(error.value)
+
+
+def test_missing_tars_are_counted(tmp_path: Path) -> None:
+    data = {**given_tars(tmp_path), "tars": 3}
+    with pytest.raises(ConfigError) as error:
+        checked_config(config(data=data), SCHEMA, SOURCES)
+    assert "has no 00001.tar and 1 more of 3" in str(error.value)
