@@ -45,7 +45,7 @@ rule fetch_images:
     benchmark:
         "benchmarks/resources/fetch_images/{dataset}.tsv"
     wildcard_constraints:
-        dataset=f"(?!{embedded.DATASET}/)[a-z0-9][a-z0-9._-]*",
+        dataset=f"(?!{embedded.DATASET}/|{datasets.VALIDATION_SET}/)[a-z0-9][a-z0-9._-]*",
     localrule: True
     conda:
         "../envs/host.yaml"
@@ -149,6 +149,30 @@ rule convert_clip:
         code=code("convert_clip"),
     script:
         "../scripts/convert_clip.py"
+
+
+rule convert_open_clip:
+    """Convert OpenCLIP's published weights to safetensors, once."""
+    input:
+        f"resources/{needed.NETWORK_SOURCES['clip-vit-h-14']}",
+    output:
+        network_folder("clip-vit-h-14"),
+    log:
+        "logs/resources/convert_open_clip.log",
+    benchmark:
+        "benchmarks/resources/convert_open_clip.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    resources:
+        mem_mb=12000,
+        runtime="10m",
+    params:
+        sha256=published_digest("clip-vit-h-14"),
+        code=code("convert_open_clip"),
+    script:
+        "../scripts/convert_open_clip.py"
 
 
 rule write_mirror:

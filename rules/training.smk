@@ -5,10 +5,60 @@ PRODUCES resources/training/{set}/, results/{run}/training/
 """
 
 
+rule sample_validation_captions:
+    """Choose the 30,000 captions of MLPerf's training benchmark, by its published steps."""
+    input:
+        "resources/coco2014/annotations_trainval2014.zip",
+    output:
+        f"resources/{datasets.VALIDATION_SET}/val2014_30k.tsv",
+    log:
+        "logs/resources/sample_validation_captions.log",
+    benchmark:
+        "benchmarks/resources/sample_validation_captions.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        captions=datasets.CAPTIONS[datasets.VALIDATION_SET],
+        code=code("sample_validation_captions"),
+    script:
+        "../scripts/sample_validation_captions.py"
+
+
+rule resize_validation_images:
+    """Resize the pictures of these captions to 512 x 512, as the published statistics are of."""
+    input:
+        table=f"resources/{datasets.VALIDATION_SET}/val2014_30k.tsv",
+        images="resources/coco2014/val2014.zip",
+    output:
+        f"resources/{datasets.VALIDATION_SET}/images.tar",
+    log:
+        "logs/resources/resize_validation_images.log",
+    benchmark:
+        "benchmarks/resources/resize_validation_images.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        side=512,
+        code=code("resize_validation_images"),
+    script:
+        "../scripts/resize_validation_images.py"
+
+
 rule convert_stable_diffusion:
     """Convert the published checkpoint of Stable Diffusion v2 to diffusers' layout, once."""
     input:
-        published=f"resources/{SD2}/512-base-ema.ckpt",
+        published=f"resources/{SD2}/{training_settings.SD2_FILE}",
         tokenizer=expand(
             "config/models/sdxl-base-1.0/tokenizer_2/{file}",
             file=["tokenizer_config.json", "special_tokens_map.json"],
@@ -30,7 +80,7 @@ rule convert_stable_diffusion:
         mem_mb=24000,
         runtime="1h",
     params:
-        sha256=SOURCES[f"{SD2}/512-base-ema.ckpt"].digest,
+        sha256=SOURCES[f"{SD2}/{training_settings.SD2_FILE}"].digest,
         code=code("convert_stable_diffusion"),
     script:
         "../scripts/convert_stable_diffusion.py"

@@ -5,11 +5,20 @@ from pathlib import Path
 from t2i.base.files import write_text
 from t2i.job.log import job_log
 from t2i.prompts.annotations import VALIDATION, read_annotations
-from t2i.prompts.captions import format_captions, read_captions, sample_captions, verify_captions
+from t2i.prompts.captions import (
+    chosen_captions,
+    format_captions,
+    read_captions,
+    sample_captions,
+    verify_captions,
+)
 
 with job_log(snakemake.log[0]):
     source = Path(snakemake.input[0])
-    if source.suffix == ".tsv":
+    if len(snakemake.input) == 2:  # a subset by its ids
+        found = read_annotations(Path(snakemake.input[1]), VALIDATION)
+        captions = chosen_captions(**found, table=source.read_text(encoding="utf-8"))
+    elif source.suffix == ".tsv":
         captions = read_captions(source)
     else:
         member = VALIDATION if source.suffix == ".zip" else None

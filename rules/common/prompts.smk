@@ -8,9 +8,14 @@ from t2i.base import datasets
 
 
 def dataset_source():
-    """Captions as published, or the annotations that they are sampled from."""
+    """Captions as published, or what they are sampled from."""
     if DATASET == embedded.DATASET:
         return f"resources/{DATASET}/annotations.json"
+    if DATASET == datasets.VALIDATION_SET:
+        return [
+            f"resources/{DATASET}/val2014_30k.tsv",
+            "resources/coco2014/annotations_trainval2014.zip",
+        ]
     return f"resources/{DATASET}/{datasets.CAPTION_SOURCES[CONFIG['captions']]}"
 
 

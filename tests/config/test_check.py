@@ -196,7 +196,7 @@ def test_null_takes_a_value_back():
         ({"sampler.guidance": -1}, "sampler.guidance: got -1; expected at least 0"),
         (
             {"dataset": "coco2015"},
-            "dataset: got 'coco2015'; known are pictures, coco2014; did you mean 'coco2014'?",
+            "dataset: got 'coco2015'; known are pictures, coco2014-30k, coco2014; did you mean 'coco2014'?",
         ),
         (
             {"model": "sdxl-base"},
@@ -207,7 +207,10 @@ def test_null_takes_a_value_back():
             "scores.reference.statistics: got ...sources.yaml has ...mean 'coco2014/val2014.npz'?",
         ),
         ({"scores.reference": {}}, "scores.reference: got {}; expected exactly one of"),
-        ({"scores.clip": "vit"}, "scores.clip: got 'vit'; allowed are clip-vit-b-32, micro-clip"),
+        (
+            {"scores.clip": "vit"},
+            "scores.clip: got 'vit'; allowed are clip-vit-b-32, clip-vit-h-14, micro-clip",
+        ),
         (
             {"windows": {"samples": 64, "fid": [2, 1], "clip": [1, 1]}},
             "windows.fid: got [2, 1]; bounds are reversed; give [low, high]",

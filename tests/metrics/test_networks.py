@@ -277,3 +277,29 @@ def test_an_archive_with_another_digest_is_never_opened(tmp_path, monkeypatch, c
     assert not Path(snakemake.output[0]).exists()
     torch.jit.load(str(archive))
     assert canary.is_file()  # so it would have been run
+
+
+def test_open_clips_weights_in_the_published_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example_pictures: list[np.ndarray]
+) -> None:
+    """A small one with the exact GELU: the architecture's name alone is exchanged."""
+    config = tmp_path / "small.json"
+    config.write_text(json.dumps({**SMALL, "quick_gelu": False}))
+    open_clip.add_model_config(config)
+    monkeypatch.setattr(networks, "OPEN_CLIP_ARCHITECTURE", config.stem)
+    torch.manual_seed(3)
+    peer = open_clip.create_model(config.stem, pretrained=None).eval()
+    torch.save(peer.state_dict(), tmp_path / "published.bin")
+    networks.convert_open_clip(tmp_path / "published.bin", tmp_path)
+    loaded = clip.load_clip(tmp_path, "cpu")
+    image = example_pictures[2]
+    with torch.no_grad():
+        wanted = peer.encode_image(clip.preprocess(image[0])[None], normalize=True).numpy()
+    found = clip.image_embeddings(loaded, image[:1], 1)
+    assert np.abs(found - wanted).max() <= 1e-6
+    quick = clip.clip_network(
+        {**json.loads((tmp_path / "config.json").read_text()), "quick_gelu": True}
+    )
+    quick.load_state_dict(peer.state_dict())
+    assert np.abs(clip.image_embeddings(quick, image[:1], 1) - wanted).max() > 1e-4
+    assert read_json(tmp_path / "network.json")["weights"] == "published"

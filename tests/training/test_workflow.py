@@ -1,6 +1,7 @@
 """`snakemake train` from nothing, short, in a copy of the project."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -113,6 +114,22 @@ def test_more_steps_go_on_from_the_last_checkpoint(trained) -> None:
     assert facts["checkpoints"]["2"] == first["checkpoints"]["2"]
     log = (trained.folder / "logs/training-micro/training/train_network.log").read_text()
     assert "going on at step 3 of 4" in log
+
+
+def test_an_official_training_is_planned(trained) -> None:
+    folder = trained.folder / "moments"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number:05d}.tar").touch()
+    place = Workplace(trained.folder, (PROJECT / "config" / "training.yaml",))
+    few = {"samples": 1000, "training": {"data": {"folder": str(folder), "tars": 2}}}
+    jobs = place.plan("train", overlay=few)
+    of_a_rule = Counter(job.split()[0] for job in jobs)
+    assert (of_a_rule["index_tar"], of_a_rule["encode_captions"]) == (2, 2)
+    assert of_a_rule["sample_checkpoint"] == 6 * 2
+    made = {"convert_stable_diffusion", "convert_open_clip", "convert_inception"}
+    made |= {"sample_validation_captions", "resize_validation_images", "sample_captions"}
+    assert made | {"train_network", "check_training", "make_training_report"} <= set(of_a_rule)
 
 
 def test_without_a_training_there_is_nothing_to_train(trained) -> None:

@@ -147,8 +147,8 @@ EDITS = [
     (
         "the cleaning of captions",
         "prompts/captions.py",
-        '.replace("\\n", "")',
-        '.replace("\\n", " ")',
+        'entry["caption"].replace("\\n", "")',
+        'entry["caption"].replace("\\n", " ")',
         {"sample_captions", "sample_calibration_captions"},
     ),
     (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-CAPTIONS = {"pictures": 512, "coco2014": 5000}
+VALIDATION_SET = "coco2014-30k"  # of MLPerf's training; made from COCO's annotations and images
+CAPTIONS = {"pictures": 512, "coco2014": 5000, VALIDATION_SET: 30_000}
 CAPTION_SOURCES = {
     "published": "captions_source.tsv",
     "annotations": "annotations_trainval2014.zip",

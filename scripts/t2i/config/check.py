@@ -15,7 +15,7 @@ from jsonschema.validators import extend
 
 from t2i.base import embedded
 from t2i.base.backends import NATIVE, REFERENCE
-from t2i.base.datasets import CAPTIONS, dataset_files
+from t2i.base.datasets import CAPTIONS, VALIDATION_SET, dataset_files
 from t2i.base.yaml import Config, ConfigError
 from t2i.config.closed import (
     _against_closed_rules,
@@ -162,7 +162,7 @@ def _sound_part(config: Any, errors: list[ValidationError]) -> Config:
 
 def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
     for key, made, needed in (
-        ("dataset", [embedded.DATASET], "captions_source.tsv"),
+        ("dataset", [embedded.DATASET, VALIDATION_SET], "captions_source.tsv"),
         ("model", [], "model_index.json"),
     ):
         known = [*made, *(name for name, group in sources.items() if needed in group["files"])]

@@ -7,12 +7,13 @@ from typing import Any
 
 from t2i.base import embedded
 from t2i.base.backends import BACKENDS, REFERENCE
-from t2i.base.datasets import dataset_files
+from t2i.base.datasets import VALIDATION_SET, dataset_files
 from t2i.base.yaml import Config
 from t2i.fetch.needed import model_sources, network_sources, tokenizer_sources
 from t2i.fetch.table import Source
 from t2i.job.device import local_gpus
 from t2i.mlperf import INFERRED, required_scenarios
+from t2i.training.settings import SD2_FILE
 
 LOADGEN_KEYS = ("time", "samples_per_query", "max_latency", "batch_wait")
 
@@ -114,12 +115,23 @@ def variant_sources(config: Config, name: str, sources: dict[str, Source]) -> li
 def needed_sources(config: Config, sources: dict[str, Source]) -> list[str]:
     """Names of all inputs of the table that a configuration uses, sorted."""
     needed: set[str] = set()
-    if config["dataset"] != embedded.DATASET:
+    if config["dataset"] == VALIDATION_SET:
+        needed.add("coco2014/annotations_trainval2014.zip")
+        if config["scores"]["reference"].get("images") == VALIDATION_SET:
+            needed.add("coco2014/val2014.zip")
+    elif config["dataset"] != embedded.DATASET:
         files = dataset_files(config["captions"])
         needed.update(f"{config['dataset']}/{name}" for name in files)
     for name in config["variants"]:
         needed.update(variant_sources(config, name, sources))
     needed.update(set(tokenizer_sources(config["model"], sources)) & set(sources))
+    if config["training"] is not None:
+        frozen = config["training"]["frozen"]
+        folders = tuple(
+            f"{frozen['model']}/{part}"
+            for part in ("vae/", f"{frozen['text_encoder']}/", f"{frozen['tokenizer']}/", SD2_FILE)
+        )
+        needed.update(name for name in sources if name.startswith(folders))
     for key in ("inception", "clip"):
         needed.update(network_sources(config["scores"][key], sources))
     reference = config["scores"]["reference"]

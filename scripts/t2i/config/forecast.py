@@ -64,7 +64,10 @@ TRAINING_RULES = (
 RULES = {
     "convert_inception": ("scoring networks", 96_000_000),
     "convert_clip": ("scoring networks", 606_000_000),
+    "sample_validation_captions": ("data set", 2_500_000),
+    "resize_validation_images": ("data set", 3_000_000_000),
     "convert_stable_diffusion": ("weights", 1_800_000_000),
+    "convert_open_clip": ("scoring networks", 3_950_000_000),
     "make_micro_inception": ("scoring networks", 88_000_000),
     "build_tokenizer": ("weights", 1_700_000),
     "draw_pictures": ("data set", 1_500_000),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from t2i.base.datasets import VALIDATION_SET
 from t2i.base.yaml import Config
 from t2i.config.explain import _nearest
 from t2i.micro.pictures import COUNT, scenes
@@ -17,6 +18,8 @@ DRAWN = "pictures"
 def training_mistakes(config: Config, sources: dict[str, Any]) -> Iterator[str]:
     """A line for each mistake: key path, what was found, what is allowed."""
     training = config.get("training")
+    if config.get("dataset") == VALIDATION_SET and not training:
+        yield f"  dataset: {VALIDATION_SET} evaluates a training; take coco2014, or give `training`"
     if not training or not all(training.get(key) for key in ("data", "frozen")):
         return
     yield from _data(training["data"])

@@ -13,6 +13,7 @@ TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special
 NETWORK_SOURCES = {
     "inception-2015-12-05": "inception-2015-12-05/pt_inception-2015-12-05-6726825d.pth",
     "clip-vit-b-32": "clip-vit-b-32/ViT-B-32.pt",
+    "clip-vit-h-14": "clip-vit-h-14/open_clip_pytorch_model.bin",
 }
 
 

@@ -27,12 +27,13 @@ SCALE = 100.0
 
 
 def clip_network(config: dict[str, Any]) -> Any:
-    """An open_clip model of the given architecture, evaluation mode, float32, QuickGELU forced.
+    """An open_clip model of the given architecture, evaluation mode, float32.
 
-    `config` holds embed_dim, vision_cfg and text_cfg. OpenAI's weights were trained with
-    QuickGELU; with the exact GELU they score differently without any error.
+    `config` holds embed_dim, vision_cfg, text_cfg, and `quick_gelu: false` for weights that were
+    trained with the exact GELU. OpenAI's were trained with QuickGELU; with the other they score
+    differently without any error.
     """
-    model = open_clip.CLIP(**{**config, "quick_gelu": True})
+    model = open_clip.CLIP(**{"quick_gelu": True, **config})
     model.tokenize = open_clip.tokenize
     return model.eval().requires_grad_(False)
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from t2i.base.files import sha256_file, write_json
 
 CLIP_ARCHITECTURE = "ViT-B-32-quickgelu"
+OPEN_CLIP_ARCHITECTURE = "ViT-H-14"
 
 
 def convert_inception(published: Path, folder: Path) -> None:
@@ -37,7 +38,24 @@ def convert_clip(published: Path, folder: Path) -> None:
     save_file(
         {name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors"
     )
-    config = open_clip.get_model_config(CLIP_ARCHITECTURE)
+    _describe(published, folder, CLIP_ARCHITECTURE, {})
+
+
+def convert_open_clip(published: Path, folder: Path) -> None:
+    """Write OpenCLIP's ViT-H-14 (a pickle of tensors, read with weights_only) likewise.
+
+    It was trained with the exact GELU. The caller has checked the digest of `published`.
+    """
+    state = torch.load(published, map_location="cpu", weights_only=True)
+    save_file(
+        {name: value.float().contiguous() for name, value in state.items()},
+        folder / "model.safetensors",
+    )
+    _describe(published, folder, OPEN_CLIP_ARCHITECTURE, {"quick_gelu": False})
+
+
+def _describe(published: Path, folder: Path, architecture: str, more: dict[str, bool]) -> None:
+    config = open_clip.get_model_config(architecture)
     kept = {key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
-    (folder / "config.json").write_text(json.dumps(kept, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps({**kept, **more}, indent=2) + "\n")
     write_json(folder / "network.json", {"weights": "published", "source": sha256_file(published)})

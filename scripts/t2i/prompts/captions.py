@@ -57,6 +57,36 @@ def sample_captions(
     return _rows([annotations[row] for row in table.index], images)
 
 
+def validation_table(annotations: list[dict[str, Any]], count: int) -> str:
+    """val2014_30k.tsv of MLPerf's training benchmark: one caption for each of `count` images.
+
+    All captions shuffled by pandas with seed 2023, the first of each image, the first `count`,
+    sorted by id. Columns stand as in the annotations.
+    Steps: mlcommons/training, stable_diffusion/scripts/datasets/coco-split-resize.py.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(annotations)
+    table["caption"] = [text.replace("\n", "").strip() for text in table["caption"]]
+    table = table.sample(frac=1, random_state=SEED).reset_index(drop=True)
+    table = table.drop_duplicates(subset=["image_id"], keep="first")[:count]
+    text: str = table.sort_values(by=["id"]).to_csv(sep="\t", index=False)
+    return text
+
+
+def chosen_captions(
+    annotations: list[dict[str, Any]], images: list[dict[str, Any]], table: str
+) -> list[Caption]:
+    """The captions whose ids stand in the column `id` of a table such as `validation_table`'s.
+
+    Raises ValueError when one of them is not among annotations and images.
+    """
+    import pandas as pd
+
+    ids = pd.read_csv(io.StringIO(table), sep="\t")["id"].tolist()
+    return calibration_captions(annotations, images, ids)
+
+
 def calibration_captions(
     annotations: list[dict[str, Any]], images: list[dict[str, Any]], ids: list[int]
 ) -> list[Caption]:

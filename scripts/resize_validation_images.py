@@ -1,0 +1,12 @@
+"""Resize the pictures of MLPerf's validation captions, as the published statistics are of."""
+
+from pathlib import Path
+
+from t2i.job.log import job_log
+from t2i.training.validation import resized_images, write_jpegs
+
+with job_log(snakemake.log[0]):
+    table = Path(snakemake.input.table).read_text(encoding="utf-8")
+    images = Path(snakemake.input.images)
+    rows = resized_images(images, table, snakemake.params.side, snakemake.threads)
+    write_jpegs(Path(snakemake.output[0]), rows)
