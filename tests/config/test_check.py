@@ -196,7 +196,8 @@ def test_null_takes_a_value_back():
         ({"sampler.guidance": -1}, "sampler.guidance: got -1; expected at least 0"),
         (
             {"dataset": "coco2015"},
-            "dataset: got 'coco2015'; known are pictures, coco2014-30k, coco2014; did you mean 'coco2014'?",
+            "dataset: got 'coco2015'; known are pictures, coco2014-30k, coco2014; "
+            "did you mean 'coco2014'?",
         ),
         (
             {"model": "sdxl-base"},

@@ -288,7 +288,8 @@ def test_all_mistakes_of_a_configuration_are_named_at_once(finished):
         "shard_size: got 0",
         "device: got 'gpu'",
         "variants.fp32.dtype: got 'fp23'; allowed are fp32, fp16, bf16; did you mean 'fp32'?",
-        "dataset: got 'picture'; known are pictures, coco2014-30k, coco2014; did you mean 'pictures'?",
+        "dataset: got 'picture'; known are pictures, coco2014-30k, coco2014; "
+        "did you mean 'pictures'?",
     ):
         assert mistake in said
 
