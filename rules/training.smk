@@ -171,7 +171,8 @@ rule encode_captions:
         encoder=frozen_files("text_encoder"),
         tokenizer=frozen_files("tokenizer"),
     output:
-        "resources/training/{set}/hidden/{tar}.npy",
+        hidden="resources/training/{set}/hidden/{tar}.npy",
+        digests="resources/training/{set}/hidden/{tar}.digests.npy",
     log:
         "logs/resources/encode_captions/{set}/{tar}.log",
     benchmark:
@@ -199,7 +200,8 @@ rule train_network:
     input:
         tars=training_tars(),
         indices=of_tars("resources/training/{set}/moments/{tar}.index.npz"),
-        hidden=training_hidden(),
+        hidden=training_hidden("npy"),
+        digests=training_hidden("digests.npy"),
         encoder=frozen_files("text_encoder"),
         tokenizer=frozen_files("tokenizer"),
     output:

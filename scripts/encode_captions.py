@@ -18,7 +18,7 @@ with (
         Path(files[0]).parent for files in (snakemake.input.tokenizer, snakemake.input.encoder)
     )
     write_encodings(
-        Path(snakemake.output[0]),
+        Path(snakemake.output.hidden),
         samples,
         TextEncoder(*folders, device),
         snakemake.params.batch_size,

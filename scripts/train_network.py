@@ -5,10 +5,12 @@ from pathlib import Path
 from t2i.base.files import write_json
 from t2i.job.device import use_devices
 from t2i.job.log import job_log
-from t2i.training.launch import launch, publish_checkpoints
+from t2i.training.launch import launch, origin, prepare_work, publish_checkpoints
 
 with job_log(snakemake.log[0]) as terminal:
     work = Path(snakemake.params.work)
+    inputs = snakemake.input
+    prepare_work(work, origin(snakemake.params.code, inputs.indices, inputs.digests))
     request = {
         **snakemake.params.request,
         "tars": list(snakemake.input.tars),

@@ -84,11 +84,11 @@ def training_tars():
     return of_tars(f"{TRAINING['data']['folder']}/{{tar}}.tar")
 
 
-def training_hidden():
-    """Hidden states of captions, where they are encoded ahead."""
+def training_hidden(ending):
+    """Hidden states of captions or their digests, where they are encoded ahead."""
     if TRAINING["captions"] == "online":
         return []
-    return of_tars("resources/training/{set}/hidden/{tar}.npy")
+    return of_tars(f"resources/training/{{set}}/hidden/{{tar}}.{ending}")
 
 
 def training_threads():

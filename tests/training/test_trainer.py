@@ -15,10 +15,18 @@ from safetensors.torch import load_file
 
 from mutations import Edit
 from t2i.base.files import read_json, write_json
-from t2i.training import checkpoints, rank, steps, trainer
+from t2i.training import checkpoints, encodings, rank, steps, trainer
 from t2i.training.checkpoints import STATE, WrongState, weights_file
-from t2i.training.launch import SCRIPTS, TrainingFailed, launch, publish_checkpoints
-from t2i.training.tars import index_tar, npy, write_index, write_tar
+from t2i.training.launch import (
+    SCRIPTS,
+    TrainingFailed,
+    launch,
+    origin,
+    prepare_work,
+    publish_checkpoints,
+)
+from t2i.training.tars import DamagedTar, Samples, index_tar, npy, write_index, write_tar
+from t2i.training.text import TextEncoder
 from t2i.training.trainer import Diverged, Place
 
 SIZES = {
@@ -63,7 +71,8 @@ def data(tmp_path_factory) -> dict[str, list[str]]:
         rows = ((f"{n}", {".npy": npy(moments[n]), ".txt": b"x", ".json": b"{}"}) for n in range(6))
         write_tar(tar, rows)
         write_index(tar.with_suffix(".index.npz"), index_tar(tar))
-        np.save(tar.with_suffix(".npy"), random.standard_normal((6, 77, 32)).astype(np.float16))
+        hidden = random.standard_normal((6, 77, 32)).astype(np.float16)
+        encodings.save_hidden(tar.with_suffix(".npy"), hidden)
         found["tars"].append(str(tar))
         found["indices"].append(str(tar.with_suffix(".index.npz")))
         found["hidden"].append(str(tar.with_suffix(".npy")))
@@ -265,6 +274,60 @@ def test_a_failing_process_is_told(data, tmp_path) -> None:
     write_json(tmp_path / "request.json", given)
     with pytest.raises(TrainingFailed, match="stands above in the log"):
         launch(tmp_path / "request.json", 1, {})
+
+
+def test_a_changed_caption_is_refused(data, tmp_path: Path) -> None:
+    path = tmp_path / "00000.npy"
+    encodings.save_hidden(path, np.zeros((2, 77, 32), dtype=np.float16))
+    hidden = np.load(path)
+    hidden[1, 5, 5] = 1
+    np.save(path, hidden)
+    found = encodings.Encodings([path])
+    assert not found[0, 0].any()
+    with pytest.raises(DamagedTar, match="row 1 has changed"):
+        found[0, 1]
+
+
+def test_captions_encoded_ahead_are_those_encoded_online(tmp_path: Path) -> None:
+    tar = tmp_path / "00000.tar"
+    texts = ["a red circle", "a small green star on the left", "nothing"]
+    moments = np.random.default_rng(1).standard_normal((3, 1, 8, 8, 8)).astype(np.float32)
+    write_tar(
+        tar,
+        ((f"{n}", {".npy": npy(moments[n]), ".txt": texts[n].encode()}) for n in range(3)),
+    )
+    index = index_tar(tar)
+    write_index(tmp_path / "00000.index.npz", index)
+    model = Path(__file__).parents[2] / "models" / "micro-sdxl"
+    folders = model / "tokenizer_2", model / "text_encoder_2"
+    encoder = TextEncoder(*folders, "cpu")
+    encodings.write_encodings(tmp_path / "00000.npy", Samples([tar], [index]), encoder, 2)
+    found = encodings.Encodings([tmp_path / "00000.npy"])
+    for row, text in enumerate(texts):
+        assert np.abs(found[0, row] - encoder([text])[0].half().numpy()).max() <= 1e-3
+    losses = []
+    for name, hidden in (("ahead", [str(tmp_path / "00000.npy")]), ("online", [])):
+        data = {"tars": [str(tar)], "indices": [str(tmp_path / "00000.index.npz")]}
+        given = request({**data, "hidden": hidden}, tmp_path / name, steps=2)
+        given["sizes"] = {**SIZES, "cross_attention_dim": 96}
+        given.update(tokenizer=str(folders[0]), encoder=str(folders[1]))
+        rank.train(given, ALONE)
+        losses.append(read_json(tmp_path / name / "training.json")["curve"][-1]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_other_code_or_data_start_over_and_keep_what_was(data, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    first = origin("code", data["indices"], [])
+    prepare_work(work, first)
+    (work / "state").touch()
+    prepare_work(work, origin("code", data["indices"], []))
+    assert (work / "state").exists()
+    for other in (origin("edited", data["indices"], []), origin("code", data["indices"][:1], [])):
+        (work / "state").touch()
+        prepare_work(work, other)
+        assert not (work / "state").exists()
+        assert (tmp_path / "work.older" / "state").exists()
 
 
 def test_outputs_are_links_that_a_failed_job_may_lose(undisturbed: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from t2i.metrics.labels import weights_in_words
 from t2i.report.charts import line_chart
 from t2i.report.gallery import Thumbnail, thumbnail
 from t2i.report.page import TEMPLATES, environment
+from t2i.training.bands import band
 from t2i.training.mllog import CLIP, FID, minutes
 from t2i.training.settings import SD2_UNET
 
@@ -54,11 +55,18 @@ def change_in_words(scores: Sequence[Mapping[str, Any]]) -> str:
     return f"From the first checkpoint to the last {said}."
 
 
-def _timed(
-    scores: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, float]]
-) -> list[dict[str, Any]]:
-    seconds = {row["step"]: row["seconds"] for row in curve}
-    return [{**each, "seconds": seconds[each["step"]]} for each in scores]
+def _rows(facts: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Scores with the seconds of their steps, and the reference's band where there is one."""
+    seconds = {row["step"]: row["seconds"] for row in facts["curve"]}
+    real = facts["sizes"] == SD2_UNET
+    return [
+        {
+            **each,
+            "seconds": seconds[each["step"]],
+            "band": band(facts["settings"]["batch"], each["samples_count"]) if real else None,
+        }
+        for each in scores
+    ]
 
 
 def render(
@@ -70,7 +78,7 @@ def render(
     captions: Sequence[str],
 ) -> str:
     """The whole page; `pictures` are the first of each checkpoint by its step."""
-    timed = _timed(scores, facts["curve"])
+    timed = _rows(facts, scores)
     charts = [
         line_chart("Loss", "mean squared error of the velocity", facts["curve"], ["loss"],
                    logarithmic=True),
