@@ -212,9 +212,9 @@ rule train_network:
             allow_missing=True,
         ),
     log:
-        "logs/{run}/training/train_network.log",
+        "logs/{run}/training/{repeat}/train_network.log",
     benchmark:
-        "benchmarks/{run}/training/train_network.tsv"
+        "benchmarks/{run}/training/{repeat}/train_network.tsv"
     conda:
         "../envs/torch.yaml"
     container:
@@ -225,9 +225,9 @@ rule train_network:
         mem_mb=64000 if TRAINING["network"] == "sd2" else 6000,
         runtime="48h",
     params:
-        work="results/{run}/training/work",
+        work=f"{TRAINED}/work",
         processes=TRAINING["processes"],
-        request=training_settings.request(TRAINING, CONFIG["device"]),
+        request=training_request,
         code=code("train_network", training_modules),
     script:
         "../scripts/train_network.py"
@@ -246,9 +246,9 @@ rule sample_checkpoint:
         images=f"{TRAINED}/shards/{{step}}/{{shard}}.tar",
         manifest=f"{TRAINED}/shards/{{step}}/{{shard}}.json",
     log:
-        "logs/{run}/training/sample_checkpoint/{step}.{shard}.log",
+        "logs/{run}/training/{repeat}/sample_checkpoint/{step}.{shard}.log",
     benchmark:
-        "benchmarks/{run}/training/sample_checkpoint/{step}.{shard}.tsv"
+        "benchmarks/{run}/training/{repeat}/sample_checkpoint/{step}.{shard}.tsv"
     conda:
         "../envs/torch.yaml"
     container:
@@ -277,9 +277,9 @@ use rule extract_features as extract_checkpoint_features with:
     output:
         f"{TRAINED}/features/{{step}}/{{shard}}.npz",
     log:
-        "logs/{run}/training/extract_checkpoint_features/{step}.{shard}.log",
+        "logs/{run}/training/{repeat}/extract_checkpoint_features/{step}.{shard}.log",
     benchmark:
-        "benchmarks/{run}/training/extract_checkpoint_features/{step}.{shard}.tsv"
+        "benchmarks/{run}/training/{repeat}/extract_checkpoint_features/{step}.{shard}.tsv"
 
 
 rule score_checkpoint:
@@ -293,9 +293,9 @@ rule score_checkpoint:
     output:
         f"{TRAINED}/scores/{{step}}.json",
     log:
-        "logs/{run}/training/score_checkpoint/{step}.log",
+        "logs/{run}/training/{repeat}/score_checkpoint/{step}.log",
     benchmark:
-        "benchmarks/{run}/training/score_checkpoint/{step}.tsv"
+        "benchmarks/{run}/training/{repeat}/score_checkpoint/{step}.tsv"
     conda:
         "../envs/host.yaml"
     container:
@@ -317,11 +317,11 @@ rule write_training_log:
         facts=f"{TRAINED}/training.json",
         scores=of_checkpoints("scores/{step:09d}.json"),
     output:
-        f"{TRAINED}/result_0.txt",
+        f"{TRAINED}/result_{{repeat}}.txt",
     log:
-        "logs/{run}/training/write_training_log.log",
+        "logs/{run}/training/{repeat}/write_training_log.log",
     benchmark:
-        "benchmarks/{run}/training/write_training_log.tsv"
+        "benchmarks/{run}/training/{repeat}/write_training_log.tsv"
     conda:
         "../envs/host.yaml"
     container:
@@ -331,7 +331,7 @@ rule write_training_log:
         runtime="10m",
     params:
         samples=CONFIG["samples"],
-        submitter={**TRAINING["submitter"], "division": CONFIG["division"]},
+        submitter=training_submitter(),
         code=code("write_training_log"),
     script:
         "../scripts/write_training_log.py"
@@ -340,13 +340,13 @@ rule write_training_log:
 rule check_training:
     """Judge a training's log by this workflow's rules, then by mlperf-logging's own checker."""
     input:
-        f"{TRAINED}/result_0.txt",
+        f"{TRAINED}/result_{{repeat}}.txt",
     output:
         f"{TRAINED}/verdict.json",
     log:
-        "logs/{run}/training/check_training.log",
+        "logs/{run}/training/{repeat}/check_training.log",
     benchmark:
-        "benchmarks/{run}/training/check_training.tsv"
+        "benchmarks/{run}/training/{repeat}/check_training.tsv"
     conda:
         "../envs/host.yaml"
     container:
@@ -366,7 +366,7 @@ rule make_training_report:
     input:
         facts=f"{TRAINED}/training.json",
         verdict=f"{TRAINED}/verdict.json",
-        log=f"{TRAINED}/result_0.txt",
+        log=f"{TRAINED}/result_{{repeat}}.txt",
         captions=f"resources/{DATASET}/captions.tsv",
         scores=of_checkpoints("scores/{step:09d}.json"),
         images=of_checkpoints(f"shards/{{step:09d}}/{SHARDS[0]}.tar"),
@@ -374,9 +374,9 @@ rule make_training_report:
     output:
         f"{TRAINED}/report.html",
     log:
-        "logs/{run}/training/make_training_report.log",
+        "logs/{run}/training/{repeat}/make_training_report.log",
     benchmark:
-        "benchmarks/{run}/training/make_training_report.tsv"
+        "benchmarks/{run}/training/{repeat}/make_training_report.tsv"
     conda:
         "../envs/host.yaml"
     container:
@@ -388,3 +388,33 @@ rule make_training_report:
         code=code("make_training_report"),
     script:
         "../scripts/make_training_report.py"
+
+
+rule package_trainings:
+    """Put the logs of all runs, the system and the code into MLPerf's tree, and judge it."""
+    input:
+        facts="results/{run}/training/0/training.json",
+        logs=of_runs("result_{repeat}.txt"),
+    output:
+        package=directory("results/{run}/training/package"),
+        verdict="results/{run}/training/package.json",
+    log:
+        "logs/{run}/training/package_trainings.log",
+    benchmark:
+        "benchmarks/{run}/training/package_trainings.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    params:
+        submission=CONFIG["submission"],
+        division=CONFIG["division"],
+        status=TRAINING["status"],
+        accelerators=TRAINING["processes"] * device_gpus(CONFIG["device"]),
+        root=str(Path(workflow.basedir)),
+        code=code("package_trainings"),
+    script:
+        "../scripts/package_trainings.py"

@@ -75,6 +75,7 @@ wildcard_constraints:
     set=r"[a-z0-9][a-z0-9._-]*",
     tar=r"[0-9]{5}",
     step=r"[0-9]{9}",
+    repeat=r"[0-9]{1,2}",
 
 
 def variant_settings(wildcards):

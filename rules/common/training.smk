@@ -7,7 +7,7 @@ PRODUCES names only
 from t2i.training import settings as training_settings
 
 TRAINING = CONFIG["training"]
-TRAINED = "results/{run}/training"
+TRAINED = "results/{run}/training/{repeat}"
 SD2 = training_settings.SD2
 SD2_FILES = {  # converted from its checkpoint
     "vae": ["config.json", "diffusion_pytorch_model.safetensors"],
@@ -23,7 +23,7 @@ def training_results(wildcards):
             "the configuration has no section `training`: take config/training_micro.yaml, or "
             "write one as docs/training.md says"
         )
-    names = ["report.html", "verdict.json", "result_0.txt", "training.json"]
+    names = ["report.html", "verdict.json", "result_{repeat}.txt", "training.json"]
     steps = training_settings.checkpoints(TRAINING)
     for kind in (
         "checkpoints/step-{step:09d}.safetensors",
@@ -32,7 +32,39 @@ def training_results(wildcards):
         "shards/{step:09d}/{shard}.json",
     ):
         names += expand(kind, step=steps, shard=SHARDS)
-    return [f"results/{RUN}/training/{name}" for name in dict.fromkeys(names)]
+    runs = TRAINING["runs"]
+    files = expand(
+        [f"results/{RUN}/training/{{repeat}}/{name}" for name in dict.fromkeys(names)],
+        repeat=range(runs),
+    )
+    # A single training is no submission.
+    return files + ([f"results/{RUN}/training/package.json"] if runs > 1 else [])
+
+
+def of_runs(pattern):
+    """A function that names a file of each of a configuration's trainings."""
+
+    def files(wildcards):
+        folder = f"results/{wildcards.run}/training/{{repeat}}"
+        return expand(f"{folder}/{pattern}", repeat=range(TRAINING["runs"]))
+
+    return files
+
+
+def training_request(wildcards):
+    """What the processes of a training are asked."""
+    return training_settings.request(TRAINING, CONFIG["device"], int(wildcards.repeat))
+
+
+def training_submitter():
+    """Who trains, for the log; no one in particular where the configuration does not say."""
+    submission = CONFIG["submission"] or {}
+    return {
+        "organisation": submission.get("submitter", "unnamed"),
+        "platform": submission.get("system", "this-machine"),
+        "status": TRAINING["status"],
+        "division": CONFIG["division"],
+    }
 
 
 def given_tar(wildcards):
@@ -104,7 +136,8 @@ def of_checkpoints(pattern):
 
     def files(wildcards):
         steps = training_settings.checkpoints(TRAINING)
-        return expand(f"results/{wildcards.run}/training/{pattern}", step=steps)
+        folder = f"results/{wildcards.run}/training/{wildcards.repeat}"
+        return expand(f"{folder}/{pattern}", step=steps)
 
     return files
 
@@ -113,7 +146,7 @@ def of_evaluation(pattern):
     """A function that names a checkpoint's files for all shards, in index order."""
 
     def files(wildcards):
-        folder = f"results/{wildcards.run}/training"
+        folder = f"results/{wildcards.run}/training/{wildcards.repeat}"
         return expand(f"{folder}/{pattern}", step=wildcards.step, shard=SHARDS)
 
     return files

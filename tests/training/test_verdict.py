@@ -16,9 +16,8 @@ from t2i.training.mllog import (
     write_log,
 )
 from t2i.training.verdict import MENDS, official_check, run_official_checker, training_checks
+from training_logs import facts
 
-BATCH = 512
-SETTINGS = {"seed": 11, "batch": BATCH, "learning_rate": 6.4e-5, "warm_up": 1000}
 PASSING = Evaluation(3000, 1_536_000, 80.0, 0.16)
 EVALUATIONS = [
     Evaluation(1000, 512_000, 250.0, 0.05),
@@ -26,32 +25,6 @@ EVALUATIONS = [
     PASSING,
     Evaluation(4000, 2_048_000, 60.0, 0.19),
 ]
-
-
-def facts() -> dict:
-    begin = {
-        "init_start": "INTERVAL_START",
-        "init_stop": "INTERVAL_END",
-        "run_start": "INTERVAL_START",
-    }
-    events = [
-        {"time_ms": 1000 * n, "event_type": kind, "key": key, "value": None, "metadata": {}}
-        for n, (key, kind) in enumerate(begin.items())
-    ]
-    for block in range(4):
-        for end, (key, kind) in enumerate(
-            (("block_start", "INTERVAL_START"), ("block_stop", "INTERVAL_END"))
-        ):
-            events.append(
-                {
-                    "time_ms": 2000 + 60_000 * (block + end),
-                    "event_type": kind,
-                    "key": key,
-                    "value": "training_step",
-                    "metadata": {"samples_count": 512_000 * (block + end)},
-                }
-            )
-    return {"settings": SETTINGS, "samples": 6_513_144, "events": events}
 
 
 def written(path: Path, division: str, evaluations=EVALUATIONS) -> list[dict]:
@@ -106,6 +79,10 @@ REFUSED = {
     "a run before its initialisation": (
         "order",
         lambda events: edited(events, "run_start", time_ms=-5),
+    ),
+    "evaluations after the end": (
+        "order",
+        lambda events: [events[-1] if n == 20 else e for n, e in enumerate(events)] + events[20:21],
     ),
     "no status": ("stop", lambda events: edited(events, "run_stop", metadata={})),
     "a wrong status": (

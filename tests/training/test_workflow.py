@@ -5,8 +5,10 @@ from collections import Counter
 
 import pytest
 
+from t2i.base.yaml import read_yaml
 from t2i.generate.shard import read_shard
 from t2i.training.mllog import read_log
+from t2i.training.settings import request
 from t2i.training.tars import read_index
 from workflow_run import PROJECT, Workplace, copy_project
 
@@ -46,7 +48,7 @@ def trained(tmp_path_factory) -> Workplace:
 
 
 def results(place: Workplace):
-    return place.folder / "results/training-micro/training"
+    return place.folder / "results/training-micro/training/0"
 
 
 def read(place: Workplace, name: str) -> dict:
@@ -112,7 +114,7 @@ def test_more_steps_go_on_from_the_last_checkpoint(trained) -> None:
     facts = read(trained, "training.json")
     assert sorted(facts["checkpoints"]) == ["2", "4"]
     assert facts["checkpoints"]["2"] == first["checkpoints"]["2"]
-    log = (trained.folder / "logs/training-micro/training/train_network.log").read_text()
+    log = (trained.folder / "logs/training-micro/training/0/train_network.log").read_text()
     assert "going on at step 3 of 4" in log
 
 
@@ -130,6 +132,22 @@ def test_an_official_training_is_planned(trained) -> None:
     made = {"convert_stable_diffusion", "convert_open_clip", "convert_inception"}
     made |= {"sample_validation_captions", "resize_validation_images", "sample_captions"}
     assert made | {"train_network", "check_training", "make_training_report"} <= set(of_a_rule)
+
+
+def test_ten_trainings_are_planned_with_seeds_of_their_own(trained) -> None:
+    known = {"cooling": "air", "host_memory_configuration": "N/A"}
+    known |= {"host_networking": "N/A", "host_networking_topology": "N/A"}
+    submission = {"submitter": "example", "system": "one", "description": known}
+    training = {**SHORT["training"], "runs": 10}
+    jobs = trained.plan("train", overlay={**SHORT, "training": training, "submission": submission})
+    of_a_rule = Counter(job.split()[0] for job in jobs)
+    assert of_a_rule["train_network"] == 9  # the first is there
+    assert of_a_rule["check_training"] == 9
+    assert of_a_rule["package_trainings"] == 1
+    given = read_yaml(CONFIG)["training"]
+    given = {**given, "learning_rate": 1.0, "compile": None, "threads": 1, "seed": 5}
+    seeds = {request(given, "cpu", repeat)["settings"]["seed"] for repeat in range(10)}
+    assert seeds == set(range(5, 15))
 
 
 def test_without_a_training_there_is_nothing_to_train(trained) -> None:

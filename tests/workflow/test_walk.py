@@ -39,7 +39,8 @@ OF_VARIANT = (
 OF_TRAINING = (
     *("draw_training_images", "index_tar", "convert_moments", "encode_captions"),
     *("sample_checkpoint", "extract_checkpoint_features", "score_checkpoint"),
-    *("write_training_log", "check_training", "make_training_report"),
+    *("write_training_log", "check_training", "make_training_report", "package_trainings"),
+    *("sample_validation_captions", "resize_validation_images"),
 )
 # Rules that a tiny run has no use for: those of published inputs, and targets of their own.
 ASIDE = (

@@ -95,7 +95,8 @@ def submission_mistakes(config: Config) -> Iterator[str]:
         )
     loadgen = config.get("loadgen")
     if loadgen is None:
-        yield "  submission: there is nothing to submit without `loadgen`"
+        if not config.get("training"):
+            yield "  submission: there is nothing to submit without `loadgen` or `training`"
         return
     division = config.get("division", "open")
     try:

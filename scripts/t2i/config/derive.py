@@ -72,7 +72,7 @@ def loadgen_variants(config: Config) -> list[str]:
 def submitted_scenarios(config: Config) -> list[str]:
     """Scenarios that the submission has; others that LoadGen runs are reported only."""
     submission = config["submission"]
-    if submission is None:
+    if submission is None or config["loadgen"] is None:
         return []
     wanted = required_scenarios(config["round"], config["division"], submission["system_type"])
     return [name for name in wanted if name in config["loadgen"]["scenarios"]]

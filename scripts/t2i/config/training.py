@@ -23,6 +23,8 @@ def training_mistakes(config: Config, sources: dict[str, Any]) -> Iterator[str]:
     if not training or not all(training.get(key) for key in ("data", "frozen")):
         return
     yield from _data(training["data"])
+    if training.get("runs", 1) > 1 and not config.get("submission"):
+        yield "  training.runs: a package of several trainings needs the section `submission`"
     yield from _frozen(training["frozen"], sources)
     if training.get("precision") == "fp16" and config.get("device") == "cpu":
         yield "  training.precision: got 'fp16' with device: cpu; take fp32 or bf16 there"

@@ -84,9 +84,10 @@ def log_lines(
         if event["key"] == "init_start":
             lines += [_line(event["time_ms"], POINT, key, value) for key, value in named]
     status = {"status": "success" if passed else "aborted", "samples_count": last}
-    lines.append(_line(ended, END, "run_stop", None, status))
     for each in sorted(evaluations, key=lambda e: e.step):
         lines += _evaluation(ended, each)
+    # The checker of convergence looks for evaluations only in the lines before this one.
+    lines.append(_line(ended, END, "run_stop", None, status))
     return lines
 
 

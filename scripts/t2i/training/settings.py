@@ -50,10 +50,11 @@ def checkpoints(training: dict[str, Any]) -> list[int]:
     return [*range(every, steps, every), steps]
 
 
-def request(training: dict[str, Any], device: str) -> dict[str, Any]:
+def request(training: dict[str, Any], device: str, repeat: int) -> dict[str, Any]:
     """What `t2i.training.rank` is asked, without files.
 
-    The learning rate is that of one image times the global batch, as the reference scales it.
+    The learning rate is that of one image times the global batch, as the reference scales it. Each
+    `repeat` of the training has a seed of its own.
     """
     batch = global_batch(training)
     return {
@@ -68,7 +69,7 @@ def request(training: dict[str, Any], device: str) -> dict[str, Any]:
             "batch": batch,
             "learning_rate": training["learning_rate"] * batch,
             "warm_up": training["warm_up"],
-            "seed": training["seed"],
+            "seed": training["seed"] + repeat,
             "precision": training["precision"],
             "interval": interval(training),
             "scaling": training["frozen"]["scaling"],

@@ -77,7 +77,11 @@ def _fixed(events: Events) -> Finding:
 
 def _order(events: Events) -> Finding:
     times = [_of(events, key)[0]["time_ms"] for key in ORDER]
-    return listed([] if times == sorted(times) else [f"times {times}"], " < ".join(ORDER))
+    wrong = [] if times == sorted(times) else [f"times {times}"]
+    keys = [event["key"] for event in events]
+    if "eval_accuracy" in keys[keys.index("run_stop") :]:
+        wrong.append("evaluations stand after run_stop")
+    return listed(wrong, " < ".join(ORDER))
 
 
 def _stop(events: Events) -> Finding:
@@ -138,7 +142,7 @@ RULES = (
     Rule("keys", "Every line of the ruleset is there, as often as it may be.", CHECKER, _keys),
     Rule("values", "Optimiser and benchmark are the reference's.", CHECKER, _fixed),
     Rule(
-        "order", "Initialisation ends before the run begins, the run stops last.", CHECKER, _order
+        "order", "Initialisation ends before the run begins, and run_stop is last.", CHECKER, _order
     ),
     Rule("stop", "run_stop says whether the targets were reached.", CHECKER, _stop),
     Rule(
