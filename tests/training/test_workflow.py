@@ -107,6 +107,22 @@ def test_a_lost_shard_is_made_again_alone(trained) -> None:
     assert read(trained, "scores/000000002.json") == before
 
 
+def test_ten_trainings_are_planned_with_seeds_of_their_own(trained) -> None:
+    known = {"cooling": "air", "host_memory_configuration": "N/A"}
+    known |= {"host_networking": "N/A", "host_networking_topology": "N/A"}
+    submission = {"submitter": "example", "system": "one", "description": known}
+    training = {**SHORT["training"], "runs": 10}
+    jobs = trained.plan("train", overlay={**SHORT, "training": training, "submission": submission})
+    of_a_rule = Counter(job.split()[0] for job in jobs)
+    assert of_a_rule["train_network"] == 9  # the first is there
+    assert of_a_rule["check_training"] == 9
+    assert of_a_rule["package_trainings"] == 1
+    given = read_yaml(CONFIG)["training"]
+    given = {**given, "learning_rate": 1.0, "compile": None, "threads": 1, "seed": 5}
+    seeds = {request(given, "cpu", repeat)["settings"]["seed"] for repeat in range(10)}
+    assert seeds == set(range(5, 15))
+
+
 def test_more_steps_go_on_from_the_last_checkpoint(trained) -> None:
     first = read(trained, "training.json")
     longer = {**SHORT, "training": {**SHORT["training"], "steps": 4}}
@@ -132,22 +148,6 @@ def test_an_official_training_is_planned(trained) -> None:
     made = {"convert_stable_diffusion", "convert_open_clip", "convert_inception"}
     made |= {"sample_validation_captions", "resize_validation_images", "sample_captions"}
     assert made | {"train_network", "check_training", "make_training_report"} <= set(of_a_rule)
-
-
-def test_ten_trainings_are_planned_with_seeds_of_their_own(trained) -> None:
-    known = {"cooling": "air", "host_memory_configuration": "N/A"}
-    known |= {"host_networking": "N/A", "host_networking_topology": "N/A"}
-    submission = {"submitter": "example", "system": "one", "description": known}
-    training = {**SHORT["training"], "runs": 10}
-    jobs = trained.plan("train", overlay={**SHORT, "training": training, "submission": submission})
-    of_a_rule = Counter(job.split()[0] for job in jobs)
-    assert of_a_rule["train_network"] == 9  # the first is there
-    assert of_a_rule["check_training"] == 9
-    assert of_a_rule["package_trainings"] == 1
-    given = read_yaml(CONFIG)["training"]
-    given = {**given, "learning_rate": 1.0, "compile": None, "threads": 1, "seed": 5}
-    seeds = {request(given, "cpu", repeat)["settings"]["seed"] for repeat in range(10)}
-    assert seeds == set(range(5, 15))
 
 
 def test_without_a_training_there_is_nothing_to_train(trained) -> None:

@@ -230,7 +230,9 @@ def test_every_rule_is_complete(name):
     # Pictures and commits are checked as they come; new code is no reason to fetch.
     if name not in ("fetch_images", "fetch_checkout"):
         assert re.search(
-            r"^        (code=code\(\"" + name + r'"(, variant_backend)?\)|digest=source_digest),',
+            r"^        (code=code\(\""
+            + name
+            + r'"(, variant_backend|, training_modules)?\)|digest=source_digest),',
             body,
             re.M,
         )

@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -151,7 +150,6 @@ def main() -> None:
         torch.backends.cudnn.benchmark = True
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    np.random.seed(0)
     if world > 1:
         dist.init_process_group("nccl" if device != "cpu" else "gloo")
     try:
