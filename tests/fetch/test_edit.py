@@ -93,11 +93,27 @@ def test_shipped_files_have_the_size_and_digest_of_the_table():
         assert file_digest(path, entry.algorithm) == entry.digest, entry.name
 
 
+# MLPerf Training names these by the newest revision and by sha256 (its scripts/checkpoints).
+OF_TRAINING = {
+    "stable-diffusion-2-base/512-base-ema.ckpt": "d635794c1fedfdfa261e065370bea59c"
+    "651fc9bfa65dc6d67ad29e11869a1824",
+    "clip-vit-h-14/open_clip_pytorch_model.bin": "9a78ef8e8c73fd0df621682e7a8e8eb3"
+    "6c6916cb3c16b291a082ecd52ab79cc4",
+}
+
+
+def test_the_trainings_checkpoints_have_their_published_digests():
+    sources = read_sources(TABLE)
+    for name, digest in OF_TRAINING.items():
+        assert (sources[name].algorithm, sources[name].digest) == ("sha256", digest)
+
+
 def test_every_other_address_is_https_and_pinned():
     for entry in read_sources(TABLE).values():
         if not entry.address.startswith("file:"):
             assert entry.address.startswith("https://"), entry.name
-            assert not re.search(r"/(main|master|latest)/", entry.address), entry.name
+            moving = re.search(r"/(main|master|latest)/", entry.address)
+            assert not moving or entry.name in OF_TRAINING, entry.name
         assert entry.licence
 
 
@@ -125,6 +141,8 @@ def test_table_agrees_with_the_reference_table(shared_data):
         if group in (MODEL, CLIP):
             continue  # the project's own
         for file, own in entry["files"].items():
+            if f"{group}/{file}" in OF_TRAINING:
+                continue
             key = own.get("path", own.get("address", file))
             if key.startswith("file:") or key.endswith("/{path}"):
                 key = file
