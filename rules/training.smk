@@ -58,7 +58,7 @@ rule resize_validation_images:
 rule convert_stable_diffusion:
     """Convert the published checkpoint of Stable Diffusion v2 to diffusers' layout, once."""
     input:
-        published=f"resources/{SD2}/{training_settings.SD2_FILE}",
+        published=f"resources/{SD2}/{needed.SD2_FILE}",
         tokenizer=expand(
             "config/models/sdxl-base-1.0/tokenizer_2/{file}",
             file=["tokenizer_config.json", "special_tokens_map.json"],
@@ -80,7 +80,7 @@ rule convert_stable_diffusion:
         mem_mb=24000,
         runtime="1h",
     params:
-        sha256=SOURCES[f"{SD2}/{training_settings.SD2_FILE}"].digest,
+        sha256=SOURCES[f"{SD2}/{needed.SD2_FILE}"].digest,
         code=code("convert_stable_diffusion"),
     script:
         "../scripts/convert_stable_diffusion.py"

@@ -8,7 +8,7 @@ from t2i.training import settings as training_settings
 
 TRAINING = CONFIG["training"]
 TRAINED = "results/{run}/training/{repeat}"
-SD2 = training_settings.SD2
+SD2 = needed.SD2
 SD2_FILES = {  # converted from its checkpoint
     "vae": ["config.json", "diffusion_pytorch_model.safetensors"],
     "text_encoder": ["config.json", "model.safetensors"],

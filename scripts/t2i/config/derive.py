@@ -9,11 +9,10 @@ from t2i.base import embedded
 from t2i.base.backends import BACKENDS, REFERENCE
 from t2i.base.datasets import VALIDATION_SET, dataset_files
 from t2i.base.yaml import Config
-from t2i.fetch.needed import model_sources, network_sources, tokenizer_sources
+from t2i.fetch.needed import SD2_FILE, model_sources, network_sources, tokenizer_sources
 from t2i.fetch.table import Source
 from t2i.job.device import local_gpus
 from t2i.mlperf import INFERRED, required_scenarios
-from t2i.training.settings import SD2_FILE
 
 LOADGEN_KEYS = ("time", "samples_per_query", "max_latency", "batch_wait")
 

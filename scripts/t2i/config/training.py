@@ -9,8 +9,8 @@ from typing import Any
 from t2i.base.datasets import VALIDATION_SET
 from t2i.base.yaml import Config
 from t2i.config.explain import _nearest
+from t2i.fetch.needed import SD2
 from t2i.micro.pictures import COUNT, scenes
-from t2i.training.settings import SD2
 
 DRAWN = "pictures"
 

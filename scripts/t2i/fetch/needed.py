@@ -17,6 +17,10 @@ NETWORK_SOURCES = {
 }
 
 
+SD2 = "stable-diffusion-2-base"  # the group whose checkpoint is converted
+SD2_FILE = "512-base-ema.ckpt"
+
+
 def model_sources(model: str, dtype: str, sources: dict[str, Source]) -> list[str]:
     """Names of a model's files for a number format, its own tokenizers among them.
 

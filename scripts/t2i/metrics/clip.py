@@ -29,11 +29,13 @@ SCALE = 100.0
 def clip_network(config: dict[str, Any]) -> Any:
     """An open_clip model of the given architecture, evaluation mode, float32.
 
-    `config` holds embed_dim, vision_cfg, text_cfg, and `quick_gelu: false` for weights that were
-    trained with the exact GELU. OpenAI's were trained with QuickGELU; with the other they score
-    differently without any error.
+    `config` holds embed_dim, vision_cfg, text_cfg, and `exact_gelu: true` for weights that were
+    trained with the exact GELU. OpenAI's were trained with QuickGELU, whatever open_clip's own
+    `quick_gelu` says; with the other they score differently without any error.
     """
-    model = open_clip.CLIP(**{"quick_gelu": True, **config})
+    given = dict(config)
+    exact = given.pop("exact_gelu", False)
+    model = open_clip.CLIP(**{**given, "quick_gelu": not exact})
     model.tokenize = open_clip.tokenize
     return model.eval().requires_grad_(False)
 

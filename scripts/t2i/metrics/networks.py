@@ -51,7 +51,7 @@ def convert_open_clip(published: Path, folder: Path) -> None:
         {name: value.float().contiguous() for name, value in state.items()},
         folder / "model.safetensors",
     )
-    _describe(published, folder, OPEN_CLIP_ARCHITECTURE, {"quick_gelu": False})
+    _describe(published, folder, OPEN_CLIP_ARCHITECTURE, {"exact_gelu": True})
 
 
 def _describe(published: Path, folder: Path, architecture: str, more: dict[str, bool]) -> None:

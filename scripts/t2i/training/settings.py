@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-SD2 = "stable-diffusion-2-base"  # the group whose checkpoint is converted
-SD2_FILE = "512-base-ema.ckpt"
 CHECKPOINT_IMAGES = 512_000  # between checkpoints, at least
 PARAMETERS = {"sd2": 865_910_724, "micro": 3_750_660}
 # The reference's network (configs/train_32x08x02.yaml) in diffusers' words: three levels with
