@@ -12,8 +12,8 @@ with job_log(snakemake.log[0]):
     path = Path(snakemake.input[0])
     checks = training_checks(read_log(path), snakemake.params.division == "closed")
 
-    status, said = run_official_checker(path)
-    print(said)
-    checks.append(official_check(status, said))
+    finished = run_official_checker(path)
+    print(finished.text)
+    checks.append(official_check(finished))
     found = {"verdict": verdict(checks), "checks": check_records(checks)}
     write_json(Path(snakemake.output[0]), found)

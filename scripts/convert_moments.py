@@ -16,5 +16,4 @@ with (
     vae = load_vae(Path(snakemake.input.vae[0]).parent, device)
     samples = read_samples(Path(snakemake.input.images))
     side, signed = snakemake.params.side, snakemake.params.signed
-    count = write_tar(Path(snakemake.output[0]), converted(samples, vae, side, signed, device))
-    print(f"{count} samples")
+    write_tar(Path(snakemake.output[0]), converted(samples, vae, side, signed, device))

@@ -31,8 +31,8 @@ with job_log(snakemake.log[0]):
     logs = [Path(path) for path in snakemake.input.logs]
     build_package(layout, logs, description, Path(params.root))
     checks = package_checks(layout, params.division == "closed")
-    status, said = run_official_checker(layout)
-    print(said)
-    checks.append(official_check(status, said))
+    finished = run_official_checker(layout)
+    print(finished.text)
+    checks.append(official_check(finished))
     found = {"verdict": verdict(checks), **summary(layout), "checks": check_records(checks)}
     write_json(Path(snakemake.output.verdict), found)

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from t2i.generate.shard import write_files
 from t2i.job.log import job_log
-from t2i.training.validation import resized_images, write_jpegs
+from t2i.training.validation import resized_images
 
 with job_log(snakemake.log[0]):
     table = Path(snakemake.input.table).read_text(encoding="utf-8")
     images = Path(snakemake.input.images)
     rows = resized_images(images, table, snakemake.params.side, snakemake.threads)
-    write_jpegs(Path(snakemake.output[0]), rows)
+    write_files(Path(snakemake.output[0]), rows)

@@ -88,25 +88,18 @@ def indexed_tar(wildcards):
 def frozen_files(part):
     """Files of a part of the frozen model, which lie in one folder."""
     frozen = TRAINING["frozen"]
-    folder = f"{frozen['model']}/{frozen.get(part, part)}/"
-    if frozen["model"] == SD2 and part in SD2_FILES:
+    if frozen["model"] == SD2:
         return [f"resources/{SD2}/{part}/{file}" for file in SD2_FILES[part]]
+    folder = f"{frozen['model']}/{frozen.get(part, part)}/"
     names = [name for name in SOURCES if name.startswith(folder)]
-    if not names:
-        raise WorkflowError(
-            f"training.frozen: the table of inputs has no files {folder}*"
-        )
     return [f"resources/{name}" for name in sorted(names)]
-
-
-def tar_names():
-    """Names of the set's tars, in order."""
-    return [f"{number:05d}" for number in range(TRAINING["data"]["tars"])]
 
 
 def of_tars(pattern):
     """A pattern's file for each tar of the set, in order."""
-    return expand(pattern, set=TRAINING["data"]["name"], tar=tar_names())
+    data = TRAINING["data"]
+    names = [f"{number:05d}" for number in range(data["tars"])]
+    return expand(pattern, set=data["name"], tar=names)
 
 
 def training_tars():

@@ -86,9 +86,9 @@ def test_a_package_is_what_the_official_checker_wants(good: Layout) -> None:
     """In the closed division with its checks of seeds and of convergence."""
     checks = package_checks(good, division(good) == "closed")
     assert {check.verdict for check in checks} == {"pass"}
-    status, said = run_official_checker(good)
-    assert official_check(status, said).value == "FOUND NO ERRORS", said[-2000:]
-    assert ("RCP Test Passed" in said) == (division(good) == "closed")
+    finished = run_official_checker(good)
+    assert official_check(finished).value == "FOUND NO ERRORS", finished.text[-2000:]
+    assert ("RCP Test Passed" in finished.text) == (division(good) == "closed")
 
 
 def test_a_package_holds_logs_system_and_code(good: Layout) -> None:
@@ -167,7 +167,7 @@ def test_a_wrong_package_is_refused_with_its_mend(name: str, tmp_path: Path) -> 
     failed = {check.id: check for check in package_checks(layout, True) if check.verdict == "fail"}
     assert failed[f"package.{what}"].mend == MENDS[what]
     if officially:
-        assert official_check(*run_official_checker(layout)).verdict == "fail"
+        assert official_check(run_official_checker(layout)).verdict == "fail"
 
 
 def test_one_log_of_ten_may_fail(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_one_log_of_ten_may_fail(tmp_path: Path) -> None:
     checks = {check.id: check for check in package_checks(layout, False)}
     assert checks["package.logs"].verdict == "pass"
     assert "result_4.txt: training.keys" in checks["package.logs"].value
-    assert official_check(*run_official_checker(layout)).verdict == "pass"
+    assert official_check(run_official_checker(layout)).verdict == "pass"
 
 
 def test_a_system_that_nobody_described_is_refused() -> None:

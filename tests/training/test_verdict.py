@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from t2i.compliance.checkout import Finished
 from t2i.training.mllog import (
     PREFIX,
     Evaluation,
@@ -40,7 +41,7 @@ def test_a_log_is_what_the_official_checker_wants(division: str, tmp_path: Path)
         "pass",
         "not applicable",
     }
-    assert official_check(*run_official_checker(tmp_path / "result_0.txt")).verdict == "pass"
+    assert official_check(run_official_checker(tmp_path / "result_0.txt")).verdict == "pass"
 
 
 def test_the_time_is_that_of_the_first_passing_checkpoint(tmp_path: Path) -> None:
@@ -123,10 +124,10 @@ def test_the_official_checker_refuses_it_too(name: str, tmp_path: Path) -> None:
     path = tmp_path / "result_0.txt"
     events = edit(written(path, "closed"))
     write_log(path, [PREFIX + json.dumps(event) for event in events])
-    assert official_check(*run_official_checker(path)).verdict == "fail"
+    assert official_check(run_official_checker(path)).verdict == "fail"
 
 
 def test_a_checker_that_does_not_answer_has_not_passed() -> None:
-    assert official_check(1, "").verdict == "fail"
-    assert official_check(0, "nothing").verdict == "fail"
-    assert official_check(1, "INFO - SUCCESS").verdict == "fail"
+    assert official_check(Finished(1, "")).verdict == "fail"
+    assert official_check(Finished(0, "nothing")).verdict == "fail"
+    assert official_check(Finished(1, "INFO - SUCCESS")).verdict == "fail"

@@ -181,8 +181,13 @@ def set_aside_damaged(tar: Path, manifest: Path, verified: dict[str, Any]) -> st
     return problem
 
 
+def write_files(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Publish a tar of files (name, content) without times or owners."""
+    with publish(path) as part, tarfile.open(part, "w") as archive:
+        for name, content in files:
+            _add_file(archive, name, content)
+
+
 def write_images(path: Path, images: Iterator[tuple[str, Image.Image]]) -> None:
     """Publish a tar of PNGs without times or owners."""
-    with publish(path) as part, tarfile.open(part, "w") as archive:
-        for name, image in images:
-            _add_file(archive, name, encode_png(np.asarray(image)))
+    write_files(path, ((name, encode_png(np.asarray(image))) for name, image in images))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from t2i.base.files import verify_sha256
 from t2i.training.noise import sample
+from t2i.training.steps import generator_of
 from t2i.training.text import TextEncoder
 from t2i.training.unet import sd2_unet
 
@@ -38,9 +39,7 @@ def load_vae(folder: Path, device: str) -> Any:
 
 def first_latent(seed: int, index: int, side: int) -> Tensor:
     """Noise (4, side, side) float32 that a sample's picture starts from; drawn on the CPU."""
-    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(state[0]) % 2**63)
-    return torch.randn(4, side, side, generator=generator)
+    return torch.randn(4, side, side, generator=generator_of(seed, index, "cpu"))
 
 
 class Sampler:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from t2i.base.check import FAIL, PASS, Check, Finding, Rule, judge, listed
 from t2i.base.files import read_json, write_json
+from t2i.compliance.checkout import Finished
 from t2i.submission.system import system_description
 from t2i.submission.tree import source_files
 from t2i.training.mllog import BENCHMARK, RULESET, minutes, read_log
-from t2i.training.verdict import Events, training_checks
+from t2i.training.verdict import Events, run_mlperf_logging, training_checks, with_mends
 
 CHECKER = "mlperf-logging's package checker, ruleset 5.0.0"
 RUNS = 10
@@ -203,34 +201,20 @@ MENDS = {
 def package_checks(layout: Layout, closed: bool) -> list[Check]:
     """A check of each rule for a package. Nothing is raised."""
     checks = judge(RULES, "package", (layout, closed), closed=closed, shortened=())
-    return [
-        replace(check, mend=MENDS[check.id.partition(".")[2]]) if check.verdict == FAIL else check
-        for check in checks
-    ]
+    return with_mends(checks, MENDS)
 
 
-def run_official_checker(layout: Layout) -> tuple[int, str]:
-    """Exit status and output of mlperf-logging's package checker."""
-    with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder, "checker.log")  # else it writes where it was started
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "mlperf_logging.package_checker", str(layout.root)),
-                *("training", RULESET, "--log_output", str(own)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-    return done.returncode, done.stdout
+def run_official_checker(layout: Layout) -> Finished:
+    """Run mlperf-logging's package checker on a package."""
+    checker = "mlperf_logging.package_checker"
+    return run_mlperf_logging(checker, str(layout.root.resolve()), "training", RULESET)
 
 
-def official_check(status: int, output: str) -> Check:
-    """What the official checker said: its exit status and output."""
-    ok = status == 0 and "PACKAGE CHECKER FOUND NO ERRORS" in output
-    errors = [line for line in output.splitlines() if line.startswith("ERROR")]
-    value = "FOUND NO ERRORS" if ok else "; ".join(errors[:5]) or f"exit status {status}"
+def official_check(finished: Finished) -> Check:
+    """What the official checker said."""
+    ok = finished.exit == 0 and "PACKAGE CHECKER FOUND NO ERRORS" in finished.text
+    errors = [line for line in finished.text.splitlines() if line.startswith("ERROR")]
+    value = "FOUND NO ERRORS" if ok else "; ".join(errors[:5]) or f"exit status {finished.exit}"
     text = "mlperf-logging's package checker finds no errors."
     return Check("package.checker", text, value, PASS if ok else FAIL, CHECKER)
 

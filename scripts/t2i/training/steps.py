@@ -47,6 +47,12 @@ def rows_of_step(count: int, seed: int, step: int, batch: int) -> np.ndarray:
     return rows
 
 
+def generator_of(seed: int, number: int, device: str) -> torch.Generator:
+    """A generator for one step or sample of a seed; those of neighbours have nothing in common."""
+    state = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state[0]) % 2**63)
+
+
 def draws(
     seed: int, step: int, batch: int, part: slice, size: tuple[int, int], device: str
 ) -> Draws:
@@ -54,8 +60,7 @@ def draws(
 
     Timesteps are uniform, noise standard normal; `size` is a latent's height and width.
     """
-    state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)
-    generator = torch.Generator(device).manual_seed(int(state[0]) % 2**63)
+    generator = generator_of(seed, step, device)
     shape = (batch, 4, *size)
     timesteps = torch.randint(TIMESTEPS, (batch,), generator=generator, device=device)
     noise = torch.randn(shape, generator=generator, device=device)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from t2i.base.arrays import read_arrays, write_arrays
-from t2i.base.files import publish
+from t2i.generate.shard import write_files
 
 CHANNELS = 8  # of moments
 DIGEST_BYTES = 16
@@ -50,17 +50,12 @@ class Index:
         return len(self.data)
 
 
-def write_tar(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> int:
-    """Publish a tar of samples (stem, bytes by suffix), without times or owners; their number."""
-    count = 0
-    with publish(path) as part, tarfile.open(part, "w") as archive:
-        for stem, files in samples:
-            count += 1
-            for suffix, content in files.items():
-                member = tarfile.TarInfo(stem + suffix)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    return count
+def write_tar(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> None:
+    """Publish a tar of samples (stem, bytes by suffix), without times or owners."""
+    files = (
+        (stem + suffix, content) for stem, given in samples for suffix, content in given.items()
+    )
+    write_files(path, files)
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

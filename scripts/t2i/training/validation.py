@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
-from t2i.base.files import publish
 from t2i.base.parallel import mapped
 
 
@@ -48,12 +46,3 @@ def resized_images(
             return given[0], resized(given[1], side)
 
         yield from mapped(done, map(content, ids), threads)
-
-
-def write_jpegs(path: Path, rows: Iterable[tuple[str, bytes]]) -> None:
-    """Publish a tar of files, without times or owners."""
-    with publish(path) as part, tarfile.open(part, "w") as archive:
-        for name, content in rows:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))

@@ -6,7 +6,6 @@ Sources: MLPerf Training policies, text-to-image; mlperf-logging's ruleset 5.0.0
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -14,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from t2i.base.check import FAIL, PASS, Check, Finding, Rule, at_least, judge, listed
+from t2i.compliance.checkout import Finished, run_command
 from t2i.training.mllog import BENCHMARK, CLIP, FID, RULESET
 from t2i.training.settings import checkpoint_interval
 
 POLICY = "MLPerf Training policies, text-to-image"
 CHECKER = "mlperf-logging, ruleset 5.0.0"
 TRAIN_SAMPLES, EVAL_SAMPLES = 6_513_144, 30_000
+CHECKER_SECONDS = 600.0
 CHECKPOINTS = 2  # that have to be evaluated
 Events = list[dict[str, Any]]
 
@@ -66,13 +67,16 @@ def _keys(events: Events) -> Finding:
     return listed(wrong, f"{len(events)} lines")
 
 
-def _fixed(events: Events) -> Finding:
-    wrong = [
-        f"{key}: {_value(events, key)!r}, expected {wanted!r}"
-        for key, wanted in FIXED.items()
-        if _value(events, key) != wanted
+def _differing(events: Events, wanted: dict[str, Any]) -> list[str]:
+    return [
+        f"{key}: {_value(events, key)!r}, expected {value!r}"
+        for key, value in wanted.items()
+        if _value(events, key) != value
     ]
-    return listed(wrong, "as they have to be")
+
+
+def _fixed(events: Events) -> Finding:
+    return listed(_differing(events, FIXED), "as they have to be")
 
 
 def _order(events: Events) -> Finding:
@@ -123,12 +127,7 @@ def _targets(events: Events) -> Finding:
 
 def _data(events: Events) -> Finding:
     wanted = {"train_samples": TRAIN_SAMPLES, "eval_samples": EVAL_SAMPLES}
-    wrong = [
-        f"{key}: {_value(events, key)}, expected {number}"
-        for key, number in wanted.items()
-        if _value(events, key) != number
-    ]
-    return listed(wrong, "the benchmark's")
+    return listed(_differing(events, wanted), "the benchmark's")
 
 
 def _interval(events: Events) -> Finding:
@@ -168,36 +167,37 @@ MENDS = {
 }
 
 
-def training_checks(events: Events, closed: bool) -> list[Check]:
-    """A check of each rule for one run's log."""
-    checks = judge(RULES, "training", (events,), closed=closed, shortened=())
+def with_mends(checks: list[Check], mends: dict[str, str]) -> list[Check]:
+    """The checks, those that failed with their mend, by the last part of their ids."""
     return [
-        replace(check, mend=MENDS[check.id.partition(".")[2]]) if check.verdict == FAIL else check
+        replace(check, mend=mends[check.id.partition(".")[2]]) if check.verdict == FAIL else check
         for check in checks
     ]
 
 
-def run_official_checker(log: Path) -> tuple[int, str]:
-    """Exit status and output of mlperf-logging's compliance checker."""
+def training_checks(events: Events, closed: bool) -> list[Check]:
+    """A check of each rule for one run's log."""
+    return with_mends(judge(RULES, "training", (events,), closed=closed, shortened=()), MENDS)
+
+
+def run_mlperf_logging(*words: str) -> Finished:
+    """Run one of mlperf-logging's checkers; it writes a log of its own where it is started."""
     with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder, "checker.log")  # else it writes where it was started
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "mlperf_logging.compliance_checker", "--usage", "training"),
-                *("--ruleset", RULESET, "--log_output", str(own), str(log)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-    return done.returncode, done.stdout
+        return run_command([sys.executable, "-m", *words], Path(folder), CHECKER_SECONDS)
 
 
-def official_check(status: int, output: str) -> Check:
-    """What mlperf-logging's own checker said: its exit status and output."""
-    said = [line for line in output.splitlines() if line.strip()]
-    ok = status == 0 and any(line.endswith("SUCCESS") for line in said)
-    value = "SUCCESS" if ok else "; ".join(said[-3:]) or f"no output, exit status {status}"
+def run_official_checker(log: Path) -> Finished:
+    """Run mlperf-logging's compliance checker on a log."""
+    checker = "mlperf_logging.compliance_checker"
+    return run_mlperf_logging(
+        checker, "--usage", "training", "--ruleset", RULESET, str(log.resolve())
+    )
+
+
+def official_check(finished: Finished) -> Check:
+    """What mlperf-logging's own checker said."""
+    said = [line for line in finished.text.splitlines() if line.strip()]
+    ok = finished.exit == 0 and any(line.endswith("SUCCESS") for line in said)
+    value = "SUCCESS" if ok else "; ".join(said[-3:]) or f"no output, exit status {finished.exit}"
     text = "mlperf-logging's compliance checker says SUCCESS."
     return Check("training.checker", text, value, PASS if ok else FAIL, CHECKER)
