@@ -29,6 +29,7 @@ from t2i.job.parent import die_with_scheduler
 from t2i.job.software import software_versions
 from t2i.training.checkpoints import write_manifest
 from t2i.training.encodings import Encodings
+from t2i.training.layout import keep_channels_last
 from t2i.training.steps import rows_of_step
 from t2i.training.tars import Samples, read_index
 from t2i.training.text import TextEncoder
@@ -94,7 +95,7 @@ def prepared_network(
     plain.train()
     network: Any = plain
     if place.device.startswith("cuda"):
-        plain.to(memory_format=torch.channels_last)
+        keep_channels_last(plain)
         torch.backends.cuda.matmul.allow_tf32 = settings.precision != "fp32"
         torch.backends.cudnn.allow_tf32 = settings.precision != "fp32"
     if place.world > 1:
