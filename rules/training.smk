@@ -221,12 +221,12 @@ rule train_network:
         IMAGES["torch"]
     threads: training_threads()
     resources:
-        gpu=TRAINING["processes"] * device_gpus(CONFIG["device"]),
+        **nodes_of_slurm(),
+        gpu=training_gpus(),
         mem_mb=64000 if TRAINING["network"] == "sd2" else 6000,
         runtime="48h",
     params:
         work=f"{TRAINED}/work",
-        processes=TRAINING["processes"],
         request=training_request,
         code=code("train_network", training_modules),
     script:
@@ -413,6 +413,7 @@ rule package_trainings:
         submission=CONFIG["submission"],
         division=CONFIG["division"],
         status=TRAINING["status"],
+        nodes=TRAINING["nodes"],
         accelerators=TRAINING["processes"] * device_gpus(CONFIG["device"]),
         root=str(Path(workflow.basedir)),
         code=code("package_trainings"),

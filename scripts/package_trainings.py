@@ -26,6 +26,7 @@ with job_log(snakemake.log[0]):
         params.submission,
         facts["machine"],
         facts["software"],
+        params.nodes,
         params.accelerators,
     )
     logs = [Path(path) for path in snakemake.input.logs]

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from t2i.base.files import read_json, write_json
-from t2i.job.device import use_devices
 from t2i.job.log import job_log
 from t2i.job.machine import machine_facts
 from t2i.training.launch import launch, origin, prepare_work, publish_checkpoints
@@ -22,8 +21,7 @@ with job_log(snakemake.log[0]) as terminal:
         "folder": str(work),
     }
     write_json(work / "request.json", request)
-    with use_devices(request["device"], snakemake.params.processes) as environment:
-        launch(work / "request.json", snakemake.params.processes, environment)
+    launch(work / "request.json")
     publish_checkpoints(work, [Path(path) for path in snakemake.output.checkpoints])
     facts = {**read_json(work / "training.json"), "machine": machine_facts()}
     write_json(Path(snakemake.output.facts), facts)

@@ -116,8 +116,31 @@ def training_hidden(ending):
     return of_tars(f"resources/training/{{set}}/hidden/{{tar}}.{ending}")
 
 
+def training_gpus():
+    """GPUs of a training, on all its nodes."""
+    return TRAINING["nodes"] * TRAINING["processes"] * device_gpus(CONFIG["device"])
+
+
+def nodes_of_slurm():
+    """What Slurm's executor is asked for a training on several nodes: a task on each.
+
+    `mpi` leaves it to the job to start its tasks. GPUs of a node have to be said, too, since their
+    sum could be shared out unevenly; `tasks_per_gpu` keeps tasks from being counted by GPUs.
+    """
+    if TRAINING["nodes"] == 1:
+        return {}
+    gpus = TRAINING["processes"] * device_gpus(CONFIG["device"])
+    return {
+        "mpi": "srun",
+        "nodes": TRAINING["nodes"],
+        "tasks": TRAINING["nodes"],
+        "tasks_per_gpu": 0,
+        **({"slurm_extra": f"--gpus-per-node={gpus}"} if gpus else {}),
+    }
+
+
 def training_threads():
-    """Threads of all processes of a training, and of those that read data."""
+    """Threads of a node's processes of a training, and of those that read data."""
     processes = TRAINING["processes"]
     if CONFIG["device"] == "cpu":
         return processes * TRAINING["threads"]

@@ -68,7 +68,7 @@ def logs(folder: Path, division: str, count: int = RUNS) -> list[Path]:
 
 def built(folder: Path, division: str, count: int = RUNS) -> Layout:
     layout = Layout(folder / "package", "example", "this-machine")
-    described = training_description(division, "onprem", SUBMISSION, MACHINE, SOFTWARE, 0)
+    described = training_description(division, "onprem", SUBMISSION, MACHINE, SOFTWARE, 2, 0)
     build_package(layout, logs(folder, division, count), described, PROJECT)
     return layout
 
@@ -182,5 +182,5 @@ def test_one_log_of_ten_may_fail(tmp_path: Path) -> None:
 def test_a_system_that_nobody_described_is_refused() -> None:
     with pytest.raises(ValueError, match="submission.description.cooling"):
         training_description(
-            "open", "cloud", {**SUBMISSION, "description": {}}, MACHINE, SOFTWARE, 0
+            "open", "cloud", {**SUBMISSION, "description": {}}, MACHINE, SOFTWARE, 1, 0
         )

@@ -65,7 +65,7 @@ def test_checkpoints_lie_where_the_rules_want_them(batch: int, interval: int) ->
 
 
 def test_the_last_step_is_a_checkpoint() -> None:
-    training = {"batch": 4, "processes": 2, "interval_images": 20}
+    training = {"batch": 4, "processes": 1, "nodes": 2, "interval_images": 20}
     assert settings.checkpoints({**training, "steps": 7}) == [3, 6, 7]
     assert settings.checkpoints({**training, "steps": 6}) == [3, 6]
 

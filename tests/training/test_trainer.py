@@ -79,9 +79,11 @@ def data(tmp_path_factory) -> dict[str, list[str]]:
     return found
 
 
-def request(data, folder: Path, workers: int = 0, **settings) -> dict:
+def request(data, folder: Path, workers: int = 0, processes: int = 1, **settings) -> dict:
     return {
         **data,
+        "nodes": 1,
+        "processes": processes,
         "sizes": SIZES,
         "device": "cpu",
         "compile": None,
@@ -229,8 +231,9 @@ def test_the_optimiser_is_the_references(data, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_one_with_the_double_batch(data, undisturbed, tmp_path) -> None:
-    write_json(tmp_path / "request.json", request(data, tmp_path / "two", steps=1, interval=1))
-    launch(tmp_path / "request.json", 2, {})
+    given = request(data, tmp_path / "two", processes=2, steps=1, interval=1)
+    write_json(tmp_path / "request.json", given)
+    launch(tmp_path / "request.json")
     rank.train(request(data, tmp_path / "one", steps=1, interval=1), ALONE)
     two, one = (read_json(tmp_path / name / "training.json") for name in ("two", "one"))
     assert two["processes"] == 2
@@ -274,7 +277,7 @@ def test_a_failing_process_is_told(data, tmp_path) -> None:
     given = request({**data, "tars": data["tars"][:1]}, tmp_path / "failed")
     write_json(tmp_path / "request.json", given)
     with pytest.raises(TrainingFailed, match="stands above in the log"):
-        launch(tmp_path / "request.json", 1, {})
+        launch(tmp_path / "request.json")
 
 
 def test_a_changed_caption_is_refused(data, tmp_path: Path) -> None:
@@ -339,3 +342,15 @@ def test_outputs_are_links_that_a_failed_job_may_lose(undisturbed: Path, tmp_pat
     for path in outputs:
         path.unlink()
     assert weights_file(undisturbed, 6).exists()
+
+
+def test_several_nodes_need_slurm(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "request.json"
+    write_json(path, {"nodes": 2, "processes": 1, "device": "cpu"})
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(TrainingFailed, match="start with --profile slurm, or set it to 1"):
+        launch(path)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TrainingFailed, match="srun, which starts them, is not here"):
+        launch(path)

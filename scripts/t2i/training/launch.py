@@ -1,19 +1,23 @@
-"""Starting a training's processes on one node, and what they leave."""
+"""Starting a training's processes, on one node or several, and what they leave."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from t2i.base.files import read_json, sha256_file, sha256_json, write_json
+from t2i.job.device import use_devices
 
 LOG = logging.getLogger(__name__)
 SCRIPTS = Path(__file__).resolve().parents[2]
+PORTS = 20_000, 60_000  # where nodes meet; a job's follows from its number
 
 
 class TrainingFailed(RuntimeError):
@@ -40,16 +44,56 @@ def prepare_work(work: Path, made_from: dict[str, str]) -> None:
     write_json(note, made_from)
 
 
-def launch(request: Path, processes: int, environment: Mapping[str, str]) -> None:
-    """Run a training to its end with torchrun; raises TrainingFailed, whose cause is in the log.
+def launch(request: Path) -> None:
+    """Run a training to its end, on its `nodes`; raises TrainingFailed.
 
-    The processes find each other over loopback.
+    On several nodes, a launcher runs on each of them as a task of the Slurm job.
     """
+    asked = read_json(request)
+    nodes = asked["nodes"]
+    if nodes == 1:
+        run_node(asked, request)
+        return
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        raise TrainingFailed(
+            f"training.nodes is {nodes}, and this is no job of Slurm; start with --profile slurm, "
+            "or set it to 1"
+        )
+    if shutil.which("srun") is None:
+        raise TrainingFailed(
+            f"training.nodes is {nodes}, and srun, which starts them, is not here. A container "
+            "does not have it: run this workflow in its conda environments"
+        )
+    port = PORTS[0] + int(job) % (PORTS[1] - PORTS[0])
+    asked["meeting"] = {"id": job, "endpoint": f"{socket.gethostname()}:{port}"}
+    write_json(request, asked)
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nnodes=1"),
-        *(f"--nproc_per_node={processes}", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"),
-        *("--local_addr=127.0.0.1", "-m", "t2i.training.rank", str(request)),
+        *("srun", f"--jobid={job}", f"--nodes={nodes}", f"--ntasks={nodes}"),
+        *("--ntasks-per-node=1", "--cpu-bind=none", "--kill-on-bad-exit=1"),
+        *(sys.executable, "-m", "t2i.training.launch", str(request)),
     ]
+    _run(command, {})
+
+
+def run_node(asked: Mapping[str, Any], request: Path) -> None:
+    """Run one node's processes of a training with torchrun, on GPUs that it holds.
+
+    Processes of a single node find each other over loopback, those of several at the `meeting`.
+    """
+    meeting = asked.get("meeting", {"id": "alone", "endpoint": "127.0.0.1:0"})
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={asked['nodes']}"),
+        *(f"--nproc_per_node={asked['processes']}", "--rdzv_backend=c10d"),
+        *(f"--rdzv_id={meeting['id']}", f"--rdzv_endpoint={meeting['endpoint']}"),
+        *(["--local_addr=127.0.0.1"] if asked["nodes"] == 1 else []),
+        *("-m", "t2i.training.rank", str(request)),
+    ]
+    with use_devices(asked["device"], asked["processes"]) as environment:
+        _run(command, environment)
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> None:
     path = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
     given = {**os.environ, **environment, "PYTHONPATH": path}
     if subprocess.run(command, env=given, check=False).returncode:
@@ -71,3 +115,7 @@ def publish_checkpoints(work: Path, outputs: list[Path]) -> None:
             os.link(work / output.name, output)
         except OSError:  # a file system without hard links
             shutil.copyfile(work / output.name, output)
+
+
+if __name__ == "__main__":
+    run_node(read_json(Path(sys.argv[1])), Path(sys.argv[1]))

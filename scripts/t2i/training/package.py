@@ -49,15 +49,18 @@ def training_description(
     submission: dict[str, Any],
     machine: dict[str, Any],
     software: dict[str, str],
+    nodes: int,
     accelerators: int,
 ) -> dict[str, Any]:
     """The content of systems/<system>.json: the fields of MLPerf Training, from inference's.
 
-    Arguments as in `t2i.submission.system.system_description`, and `status` of the configuration's
-    training. Raises ValueError with everything that is missing.
+    Arguments as in `t2i.submission.system.system_description`, and of the configuration's training
+    `status` and the number of `nodes`, each with `accelerators`. Raises ValueError with everything
+    that is missing.
     """
     found = system_description(division, submission, machine, software, accelerators)
     found["status"] = STATUSES[status]
+    found["number_of_nodes"] = nodes
     found.setdefault("host_processor_vcpu_count", machine.get("processor", {}).get("threads", ""))
     return {name: str(found.get(name, "")) for name in FIELDS}  # the checker joins texts
 

@@ -29,7 +29,7 @@ NETWORKS = {"sd2": SD2_UNET, "micro": MICRO_UNET}
 
 def global_batch(training: dict[str, Any]) -> int:
     """Images of a step, of all processes together."""
-    return int(training["batch"] * training["processes"])
+    return int(training["batch"] * training["processes"] * training["nodes"])
 
 
 def checkpoint_interval(batch: int, images: int = CHECKPOINT_IMAGES) -> int:
@@ -58,6 +58,8 @@ def request(training: dict[str, Any], device: str, repeat: int) -> dict[str, Any
     return {
         "sizes": NETWORKS[training["network"]],
         "device": device,
+        "nodes": training["nodes"],
+        "processes": training["processes"],
         "compile": training["compile"],
         "workers": training["workers"],
         "threads": training["threads"],
