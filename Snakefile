@@ -34,6 +34,7 @@ include: "rules/micro.smk"
 
 if TRAINING:
 
+    include: "rules/training_data.smk"
     include: "rules/training.smk"
 
 

@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=30, help="timed")
     parser.add_argument("--warm-up", type=int, default=5, help="steps before")
     parser.add_argument("--compile", default="default", help="mode of torch.compile, or none")
+    parser.add_argument("--parallel", default="ddp", choices=["ddp", "fsdp"])
     parser.add_argument("--precision", default="bf16", choices=["bf16", "fp16", "fp32"])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--small", action="store_true", help="a small network, to try the script")
@@ -87,7 +88,9 @@ def main() -> None:
             steps, batch * world, 1e-7, 1000, 1, options.precision, steps + 1, 0.18215, "random"
         )
         mode = None if options.compile == "none" else options.compile
-        network, plain = prepared_network({"sizes": sizes, "compile": mode}, settings, place)
+        network, plain = prepared_network(
+            {"sizes": sizes, "compile": mode, "parallel": options.parallel}, settings, place
+        )
         with tempfile.TemporaryDirectory() as folder:
             training = Training(network, plain, settings, place, Path(folder))
             training._save = lambda: None  # type: ignore[method-assign]  # no checkpoint

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from t2i.base.files import read_json
 from t2i.job.log import job_log
-from t2i.training.mllog import Submitter, log_lines, write_log
-from t2i.training.scores import evaluation
+from t2i.training.mllog import Submitter, evaluation, log_lines, write_log
 
 with job_log(snakemake.log[0]):
     facts = read_json(Path(snakemake.input.facts))

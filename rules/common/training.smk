@@ -4,6 +4,8 @@ CONSUMES the checked configuration
 PRODUCES names only
 """
 
+from t2i.base.files import read_json
+from t2i.training import mllog, reporting
 from t2i.training import settings as training_settings
 
 TRAINING = CONFIG["training"]
@@ -24,21 +26,39 @@ def training_results(wildcards):
             "write one as docs/training.md says"
         )
     names = ["report.html", "verdict.json", "result_{repeat}.txt", "training.json"]
-    steps = training_settings.checkpoints(TRAINING)
-    for kind in (
+    names += expand(
         "checkpoints/step-{step:09d}.safetensors",
-        "scores/{step:09d}.json",
-        "shards/{step:09d}/{shard}.tar",
-        "shards/{step:09d}/{shard}.json",
-    ):
-        names += expand(kind, step=steps, shard=SHARDS)
-    runs = TRAINING["runs"]
-    files = expand(
-        [f"results/{RUN}/training/{{repeat}}/{name}" for name in dict.fromkeys(names)],
-        repeat=range(runs),
+        step=training_settings.checkpoints(TRAINING),
     )
+    of_each = ["scores/{step:09d}.json"]
+    of_each += expand(
+        "shards/{{step:09d}}/{shard}.{ending}", shard=SHARDS, ending=["tar", "json"]
+    )
+    files = []
+    for repeat in range(TRAINING["runs"]):
+        folder = f"results/{RUN}/training/{repeat}"
+        files += expand([f"{folder}/{name}" for name in names], repeat=repeat)
+        steps = evaluated(RUN, repeat)
+        files += expand([f"{folder}/{name}" for name in of_each], step=steps)
     # A single training is no submission.
-    return files + ([f"results/{RUN}/training/package.json"] if runs > 1 else [])
+    return files + (
+        [f"results/{RUN}/training/package.json"] if TRAINING["runs"] > 1 else []
+    )
+
+
+def trained_weights():
+    """The weights of all checkpoints of a training."""
+    return expand(
+        f"{TRAINED}/checkpoints/step-{{step:09d}}.safetensors",
+        step=training_settings.checkpoints(TRAINING),
+        allow_missing=True,
+    )
+
+
+def sampling():
+    """How pictures of a checkpoint are made; which are evaluated changes none of them."""
+    keys = "steps", "guidance", "batch_size", "seed"
+    return {key: TRAINING["evaluation"][key] for key in keys}
 
 
 def of_runs(pattern):
@@ -147,12 +167,40 @@ def training_threads():
     return processes * device_threads(CONFIG["device"], TRAINING["threads"])
 
 
+def evaluated(run, repeat):
+    """Steps of a training whose checkpoints are evaluated, as far as the earlier scores tell.
+
+    Raises what makes Snakemake come back when there are more scores.
+    """
+    steps = training_settings.checkpoints(TRAINING)
+    if TRAINING["evaluation"]["checkpoints"] == "all":
+        return steps
+    start = steps[0]
+    if int(repeat) > 0:
+        start = reporting.first_passing(passed_targets(run, 0)) or steps[-1]
+    return sorted(passed_targets(run, repeat, start))
+
+
+def passed_targets(run, repeat, start=None):
+    """Whether the checkpoints of a training that have to be evaluated pass, by their steps."""
+    steps = training_settings.checkpoints(TRAINING)
+    passed = {}
+    while True:
+        step = reporting.next_evaluation(steps, passed, start or steps[0])
+        if step is None:
+            return passed
+        scores = checkpoints.score_checkpoint.get(
+            run=run, repeat=repeat, step=f"{step:09d}"
+        ).output[0]
+        passed[step] = mllog.evaluation(read_json(Path(scores))).passes
+
+
 def of_checkpoints(pattern):
-    """A function that names a run's file for each checkpoint."""
+    """A function that names a run's file for each checkpoint that is evaluated."""
 
     def files(wildcards):
-        steps = training_settings.checkpoints(TRAINING)
         folder = f"results/{wildcards.run}/training/{wildcards.repeat}"
+        steps = evaluated(wildcards.run, wildcards.repeat)
         return expand(f"{folder}/{pattern}", step=steps)
 
     return files

@@ -53,6 +53,7 @@ def test_a_folder_of_tars_and_the_published_checkpoint_are_accepted(tmp_path: Pa
         ({"frozen": {"model": "micro-sdx"}}, "did you mean 'micro-sdxl'"),
         ({"frozen": {"text_encoder": "text"}}, "micro-sdxl has no files in text"),
         ({"precision": "fp16"}, "got 'fp16' with device: cpu"),
+        ({"precision": "fp16", "parallel": "fsdp"}, "got 'fp16' with parallel: fsdp"),
         ({"steps": 0}, "training.steps"),
         ({"optimizer": "sgd"}, "training.optimizer"),
     ],

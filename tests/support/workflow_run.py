@@ -28,7 +28,10 @@ VARIANTS = ("fp32", "bf16")
 RUN_ID = "PYTEST_XDIST_TESTRUNUID"
 LARGE = 1 << 20  # bytes from which a copy is a hard link
 
-JOB = re.compile(r"^(?:local)?rule (?P<rule>\w+):\n(?P<facts>(?:    .*\n)*)", re.MULTILINE)
+JOB = re.compile(
+    r"^(?:(?:local)?rule|(?:local)?checkpoint) (?P<rule>\w+):\n(?P<facts>(?:    .*\n)*)",
+    re.MULTILINE,
+)
 WILDCARDS = re.compile(r"^    wildcards: (.*)$", re.MULTILINE)
 
 

@@ -118,15 +118,31 @@ def test_ten_trainings_are_planned_with_seeds_of_their_own(trained) -> None:
     assert of_a_rule["check_training"] == 10  # the first's log has another submitter now
     assert of_a_rule["package_trainings"] == 1
     given = read_yaml(CONFIG)["training"]
-    given = {**given, "learning_rate": 1.0, "compile": None, "threads": 1, "seed": 5}
+    given = {**given, "learning_rate": 1.0, "compile": None, "threads": 1, "seed": 5, "nodes": 1}
     seeds = {request(given, "cpu", repeat)["settings"]["seed"] for repeat in range(10)}
     assert seeds == set(range(5, 15))
 
 
+def needed(**training) -> dict:
+    """The short training, of which only what the rules ask for is evaluated."""
+    evaluation = {**SHORT["training"]["evaluation"], "checkpoints": "needed"}
+    return {**SHORT, "training": {**SHORT["training"], **training, "evaluation": evaluation}}
+
+
+def test_one_checkpoint_after_another_is_evaluated_where_the_rules_ask_for_no_more(
+    trained,
+) -> None:
+    for overlay, count in ((SHORT, 2), (needed(), 1)):
+        jobs = trained.plan("train", overlay={**overlay, "run": "another"})
+        of_a_rule = Counter(job.split()[0] for job in jobs)
+        assert of_a_rule["sample_checkpoint"] == of_a_rule["score_checkpoint"] == count
+
+
 def test_more_steps_go_on_from_the_last_checkpoint(trained) -> None:
     first = read(trained, "training.json")
-    longer = {**SHORT, "training": {**SHORT["training"], "steps": 4}}
+    longer = needed(steps=4)
     trained.snakemake("train", overlay=longer)
+    assert trained.plan("train", overlay=longer) == set()
     facts = read(trained, "training.json")
     assert sorted(facts["checkpoints"]) == ["2", "4"]
     assert facts["checkpoints"]["2"] == first["checkpoints"]["2"]
@@ -144,10 +160,10 @@ def test_an_official_training_is_planned(trained) -> None:
     jobs = place.plan("train", overlay=few)
     of_a_rule = Counter(job.split()[0] for job in jobs)
     assert (of_a_rule["index_tar"], of_a_rule["encode_captions"]) == (2, 2)
-    assert of_a_rule["sample_checkpoint"] == 6 * 2
+    assert of_a_rule["sample_checkpoint"] == 2  # shards of the first checkpoint
     made = {"convert_stable_diffusion", "convert_open_clip", "convert_inception"}
     made |= {"sample_validation_captions", "resize_validation_images", "sample_captions"}
-    assert made | {"train_network", "check_training", "make_training_report"} <= set(of_a_rule)
+    assert made | {"train_network", "score_checkpoint"} <= set(of_a_rule)
 
 
 def test_without_a_training_there_is_nothing_to_train(trained) -> None:

@@ -28,6 +28,9 @@ def training_mistakes(config: Config, sources: dict[str, Any]) -> Iterator[str]:
     yield from _frozen(training["frozen"], sources)
     if training.get("precision") == "fp16" and config.get("device") == "cpu":
         yield "  training.precision: got 'fp16' with device: cpu; take fp32 or bf16 there"
+    if training.get("precision") == "fp16" and training.get("parallel") == "fsdp":
+        # Each process would find other overflows in its part, and scale otherwise.
+        yield "  training.precision: got 'fp16' with parallel: fsdp; take bf16, or parallel: ddp"
 
 
 def _data(data: dict[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from t2i.base.files import publish, sha256_file, verify_sha256, write_json
 
@@ -43,20 +44,12 @@ class Writer:
         self._pending: Future[None] | None = None
 
     def save(
-        self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+        self, weights: dict[str, Tensor], state: dict[str, Tensor], facts: dict[str, Any]
     ) -> None:
-        """Copy weights and state to this process's memory, and start writing them.
+        """Start writing what `copied` gave.
 
         `facts` are JSON: `step`, `settings`, and what else a resumed training needs.
         """
-        self.wait()
-        named = dict(network.named_parameters())
-        weights = {name: _copy(value) for name, value in named.items()}
-        state = {}
-        for name, parameter in named.items():
-            own = optimizer.state[parameter]
-            for kind in MOMENTS:
-                state[f"{kind}.{name}"] = _copy(own[kind])
         self._pending = self._pool.submit(self._write, weights, state, facts)
 
     def wait(self) -> None:
@@ -76,8 +69,37 @@ class Writer:
             save_file(state, part, metadata={"training": json.dumps(described)})
 
 
+def copied(
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Copies of weights and AdamW's moments in this process's memory.
+
+    Where they are shared out over processes, all of them have to call this, to bring them together.
+    """
+    weights, state = {}, {}
+    for name, parameter in network.named_parameters():
+        weights[name] = _copy(parameter)
+        for kind in MOMENTS:
+            state[f"{kind}.{name}"] = _copy(optimizer.state[parameter][kind])
+    return weights, state
+
+
 def _copy(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", copy=True).contiguous()
+    whole = value.full_tensor() if isinstance(value, DTensor) else value
+    return whole.detach().to("cpu", copy=True).contiguous()
+
+
+def _part(parameter: Tensor, whole: Tensor) -> Tensor:
+    """This process's part of a value, laid out as the parameter is, as a fused optimiser wants."""
+    if isinstance(parameter, DTensor):
+        # Every process has read all of it, so nothing needs to be sent.
+        return distribute_tensor(
+            whole.to(parameter.device),
+            parameter.device_mesh,
+            parameter.placements,
+            src_data_rank=None,
+        )
+    return torch.empty_like(parameter).copy_(whole)
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
@@ -126,14 +148,10 @@ def restore(
     weights = load_file(path)
     with torch.no_grad(), safe_open(folder / STATE, "pt") as handle:
         for name, parameter in named.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(_part(parameter, weights[name]))
             optimizer.state[parameter] = {
                 "step": _steps(optimizer, parameter, facts["step"]),
-                # Laid out in memory as the parameter is, which a fused optimiser relies on.
-                **{
-                    kind: torch.empty_like(parameter).copy_(handle.get_tensor(f"{kind}.{name}"))
-                    for kind in MOMENTS
-                },
+                **{kind: _part(parameter, handle.get_tensor(f"{kind}.{name}")) for kind in MOMENTS},
             }
     return facts
 

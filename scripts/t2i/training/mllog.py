@@ -46,6 +46,11 @@ class Submitter:
     platform: str
 
 
+def evaluation(scores: dict[str, Any]) -> Evaluation:
+    """A checkpoint's scores, of those that its rule writes."""
+    return Evaluation(scores["step"], scores["samples_count"], scores["fid"], scores["clip"])
+
+
 def first_passing(evaluations: Iterable[Evaluation]) -> Evaluation | None:
     """The evaluation of the earliest checkpoint that meets both targets."""
     return min((each for each in evaluations if each.passes), key=lambda e: e.step, default=None)

@@ -2,7 +2,8 @@
 
 The request (JSON) names the data (`tars`, `indices`, `hidden`), the frozen text encoder
 (`tokenizer`, `encoder`) unless captions are encoded ahead, the UNet's `sizes`, `settings`, where
-checkpoints go (`folder`), and what changes no number but speed (`compile`, `workers`, `rows`).
+checkpoints go (`folder`), and what changes no number but speed (`parallel`, `compile`, `workers`,
+`rows`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, Dataset
 
 from t2i.base.files import read_json
@@ -94,15 +99,28 @@ def prepared_network(
     plain = sd2_unet(request["sizes"], seed=settings.seed).to(place.device)
     plain.train()
     network: Any = plain
+    sharded = place.world > 1 and request["parallel"] == "fsdp"
     if place.device.startswith("cuda"):
-        keep_channels_last(plain)
+        if not sharded:  # parts of a parameter have to be contiguous
+            keep_channels_last(plain)
         torch.backends.cuda.matmul.allow_tf32 = settings.precision != "fp32"
         torch.backends.cudnn.allow_tf32 = settings.precision != "fp32"
-    if place.world > 1:
+    if sharded:
+        shard(plain, place)
+    elif place.world > 1:
         network = torch.nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
     if request["compile"]:
         network = torch.compile(network, mode=request["compile"])
     return network, plain
+
+
+def shard(network: torch.nn.Module, place: Place) -> None:
+    """Share weights, gradients and AdamW's moments out over all processes (FSDP2)."""
+    mesh = init_device_mesh(place.device.partition(":")[0], (place.world,))
+    for block in network.modules():
+        if isinstance(block, ResnetBlock2D | Transformer2DModel):
+            fully_shard(block, mesh=mesh)
+    fully_shard(network, mesh=mesh)
 
 
 def train(request: dict[str, Any], place: Place) -> None:

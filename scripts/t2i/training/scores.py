@@ -6,7 +6,6 @@ from typing import Any
 
 from t2i.metrics.features import Features
 from t2i.metrics.fid import Moments, frechet_distance, positive_interval
-from t2i.training.mllog import Evaluation
 
 
 def checkpoint_scores(features: Features, reference: Moments) -> dict[str, Any]:
@@ -22,8 +21,3 @@ def checkpoint_scores(features: Features, reference: Moments) -> dict[str, Any]:
         "clip": float(features.clip.mean(dtype="float64")) / 100,
         "clip_shifted": float(features.clip_shifted.mean(dtype="float64")) / 100,
     }
-
-
-def evaluation(scores: dict[str, Any]) -> Evaluation:
-    """A checkpoint's scores, as the log has them."""
-    return Evaluation(scores["step"], scores["samples_count"], scores["fid"], scores["clip"])

@@ -60,6 +60,7 @@ def request(training: dict[str, Any], device: str, repeat: int) -> dict[str, Any
         "device": device,
         "nodes": training["nodes"],
         "processes": training["processes"],
+        "parallel": training["parallel"],
         "compile": training["compile"],
         "workers": training["workers"],
         "threads": training["threads"],

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from t2i.training.checkpoints import Writer, restore
+from t2i.training.checkpoints import Writer, copied, restore
 from t2i.training.noise import training_noise
 from t2i.training.steps import Draws, draws, latents, rate
 
@@ -89,6 +90,7 @@ class Training:
             "cuda" if self.on_gpu else "cpu", enabled=settings.precision == "fp16"
         )
         self.writer = Writer(folder) if place.rank == 0 else None
+        self.sharded = any(isinstance(value, DTensor) for value in plain.parameters())
         self.step = 0
         self.curve: list[dict[str, float]] = []
         self.events: list[dict[str, Any]] = []
@@ -209,6 +211,11 @@ class Training:
         )
 
     def _save(self) -> None:
+        if self.writer is None and not self.sharded:
+            return
+        if self.writer:
+            self.writer.wait()  # before there are two copies
+        weights, state = copied(self.plain, self.optimizer)
         if self.writer:
             facts = {
                 "step": self.step,
@@ -217,4 +224,4 @@ class Training:
                 "events": list(self.events),
                 "scaler": self.scaler.state_dict(),
             }
-            self.writer.save(self.plain, self.optimizer, facts)
+            self.writer.save(weights, state, facts)
