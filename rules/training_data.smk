@@ -86,6 +86,52 @@ rule convert_stable_diffusion:
         "../scripts/convert_stable_diffusion.py"
 
 
+rule fetch_checksums:
+    """Fetch the list of digests of a published set of training data."""
+    output:
+        "resources/training/{set}/published/checksums.txt",
+    log:
+        "logs/resources/fetch_checksums/{set}.log",
+    benchmark:
+        "benchmarks/resources/fetch_checksums/{set}.tsv"
+    localrule: True
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="1h",
+    params:
+        published=TRAINING["data"]["published"],
+    script:
+        "../scripts/fetch_checksums.py"
+
+
+rule fetch_training_tar:
+    """Fetch one tar of a published set of training data, and verify it by the set's list."""
+    input:
+        "resources/training/{set}/published/checksums.txt",
+    output:
+        "resources/training/{set}/published/{tar}.tar",
+    log:
+        "logs/resources/fetch_training_tar/{set}/{tar}.log",
+    benchmark:
+        "benchmarks/resources/fetch_training_tar/{set}/{tar}.tsv"
+    localrule: True
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=1000,
+        runtime="12h",
+    params:
+        published=TRAINING["data"]["published"],
+    script:
+        "../scripts/fetch_training_tar.py"
+
+
 rule draw_training_images:
     """Draw one tar of training images: scenes outside the embedded data set."""
     output:

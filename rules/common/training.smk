@@ -88,9 +88,23 @@ def training_submitter():
 
 
 def given_tar(wildcards):
-    """A tar of the set as it is drawn or given."""
-    folder = TRAINING["data"]["folder"] or "resources/training/pictures/images"
-    return f"{folder}/{wildcards.tar}.tar"
+    """A tar of the set as it is drawn, fetched or given."""
+    return f"{given_folder()}/{wildcards.tar}.tar"
+
+
+def given_folder():
+    """The folder of tars as they are drawn, fetched or given."""
+    data = TRAINING["data"]
+    if data["published"]:
+        return f"resources/training/{data['name']}/published"
+    return data["folder"] or "resources/training/pictures/images"
+
+
+def published_tars():
+    """Tars of a training that can be fetched."""
+    if TRAINING is None or not TRAINING["data"]["published"]:
+        return []
+    return of_tars(f"{given_folder()}/{{tar}}.tar")
 
 
 def moments_tar(wildcards):
@@ -126,7 +140,7 @@ def training_tars():
     """Tars of moments, in order."""
     if TRAINING["data"]["kind"] == "images":
         return of_tars("resources/training/{set}/moments/{tar}.tar")
-    return of_tars(f"{TRAINING['data']['folder']}/{{tar}}.tar")
+    return of_tars(f"{given_folder()}/{{tar}}.tar")
 
 
 def training_hidden(ending):

@@ -47,7 +47,7 @@ def test_a_folder_of_tars_and_the_published_checkpoint_are_accepted(tmp_path: Pa
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"data": {"name": "laion"}}, "training.data.folder: needed for 'laion'"),
+        ({"data": {"name": "laion"}}, "'laion' is not drawn; give `folder`"),
         ({"data": {"kind": "moments"}}, "`pictures` is drawn: kind has to be images"),
         ({"data": {"tars": 8}}, "2048 pictures (tars x images); at most 1792 can be drawn"),
         ({"frozen": {"model": "micro-sdx"}}, "did you mean 'micro-sdxl'"),

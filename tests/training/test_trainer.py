@@ -93,7 +93,8 @@ def test_readers_change_nothing(data, undisturbed, tmp_path) -> None:
     "edit",
     [
         Edit("moments forgotten", checkpoints, "restore",
-             "_part(parameter, handle.get_tensor(f\"{kind}.{name}\"))", "torch.zeros_like(parameter)"),
+             "_part(parameter, handle.get_tensor(f\"{kind}.{name}\"))",
+             "torch.zeros_like(parameter)"),
         Edit("steps forgotten", checkpoints, "restore", 'facts["step"]),', "1),"),
         Edit("weights forgotten", checkpoints, "restore",
              "parameter.copy_(_part(parameter, weights[name]))", "pass"),
@@ -326,6 +327,25 @@ def test_several_nodes_need_slurm(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(TrainingFailed, match="start with --profile slurm, or set it to 1"):
         launch(path)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    before = os.environ["PATH"]
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TrainingFailed, match="srun, which starts them, is not here"):
         launch(path)
+    # One whose tasks have failed, and who waits for a node that died.
+    srun = tmp_path / "srun"
+    lines = (
+        "#!/bin/sh",
+        f'echo "$@" > {tmp_path}/asked',
+        f"touch {tmp_path}/failed",
+        "exec sleep 60",
+    )
+    srun.write_text("\n".join(lines))
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{before}")
+    monkeypatch.setattr("t2i.training.launch.GRACE", 2)
+    began = time.monotonic()
+    with pytest.raises(TrainingFailed, match="stands above in the log"):
+        launch(path)
+    assert time.monotonic() - began < 30
+    assert (tmp_path / "asked").read_text().startswith("--jobid=7 --nodes=2 --ntasks=2 ")
+    assert read_json(path)["meeting"]["endpoint"].endswith(":20007")

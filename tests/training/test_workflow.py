@@ -1,5 +1,6 @@
 """`snakemake train` from nothing, short, in a copy of the project."""
 
+import hashlib
 import json
 from collections import Counter
 
@@ -170,3 +171,26 @@ def test_without_a_training_there_is_nothing_to_train(trained) -> None:
     place = Workplace(trained.folder, ())
     said = place.snakemake("train", "--dry-run", succeeds=False)
     assert "no section `training`" in said
+
+
+def test_published_tars_are_fetched_and_verified(trained) -> None:
+    drawn = trained.folder / "resources/training/pictures/images/00000.tar"
+    mirror = trained.folder / "set-mirror/training/laion/published"
+    mirror.mkdir(parents=True)
+    (mirror / "00000.tar").write_bytes(drawn.read_bytes())
+    listed = f"{hashlib.sha512(drawn.read_bytes()).hexdigest()}  00000.tar\n"
+    (mirror / "sha512sums.txt").write_text(listed)
+    published = {
+        "address": "http://127.0.0.1:9/images",
+        "sha256": hashlib.sha256(listed.encode()).hexdigest(),
+    }
+    data = {"name": "laion", "tars": 1, "published": published}
+    overlay = {**SHORT, "mirror": "set-mirror", "training": {**SHORT["training"], "data": data}}
+    tar = "resources/training/laion/published/00000.tar"
+    index = "resources/training/laion/images/00000.index.npz"
+    trained.snakemake(index, overlay=overlay)
+    assert (trained.folder / tar).read_bytes() == drawn.read_bytes()
+    planned = {job.split()[0] for job in trained.plan("fetch", overlay=overlay)}
+    assert "fetch_training_tar" not in planned
+    jobs = Counter(job.split()[0] for job in trained.plan("train", overlay=overlay))
+    assert (jobs["convert_moments"], jobs["draw_training_images"]) == (1, 0)

@@ -40,7 +40,7 @@ def new_digest(algorithm: str | None, size: int | None) -> Any:
     """A hash object for an algorithm of the table of inputs; git_blob needs the file's size."""
     if algorithm == "git_blob":
         return hashlib.sha1(b"blob %d\0" % (size or 0), usedforsecurity=False)
-    return hashlib.new(algorithm or "sha256", usedforsecurity=algorithm == "sha256")
+    return hashlib.new(algorithm or "sha256", usedforsecurity=algorithm in ("sha256", "sha512"))
 
 
 def file_digest(path: Path, algorithm: str) -> str:

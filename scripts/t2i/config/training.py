@@ -34,15 +34,24 @@ def training_mistakes(config: Config, sources: dict[str, Any]) -> Iterator[str]:
 
 
 def _data(data: dict[str, Any]) -> Iterator[str]:
-    folder, tars = data.get("folder"), data.get("tars", 0)
+    folder, tars, published = data.get("folder"), data.get("tars", 0), data.get("published")
     if data.get("name") == DRAWN:
-        if folder or data.get("kind") != "images":
-            yield "  training.data: `pictures` is drawn: kind has to be images, without a folder"
+        if folder or published or data.get("kind") != "images":
+            yield (
+                "  training.data: `pictures` is drawn: kind has to be images, without `folder` or "
+                "`published`"
+            )
         drawn, known = tars * data.get("images", 0), len(scenes()) - COUNT
         if drawn > known:
             yield f"  training.data: {drawn} pictures (tars x images); at most {known} can be drawn"
+    elif published:
+        if folder:
+            yield "  training.data: give `folder` or `published`, not both"
     elif folder is None:
-        yield f"  training.data.folder: needed for {data.get('name')!r}, which is not drawn"
+        yield (
+            f"  training.data.folder: {data.get('name')!r} is not drawn; give `folder`, or "
+            "`published` to fetch it"
+        )
     else:
         names = [f"{number:05d}.tar" for number in range(tars)]
         missing = [name for name in names if not Path(folder, name).is_file()]

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-ALGORITHMS = {"sha256": 64, "git_blob": 40, "md5": 32}  # hex digits
+ALGORITHMS = {"sha256": 64, "sha512": 128, "git_blob": 40, "md5": 32}  # hex digits
 
 
 @dataclass(frozen=True)
 class Source:
     """One input. `name` is its path below resources/, `size` is in bytes where it is published.
 
-    `algorithm` is sha256, md5, or git_blob (git's object id: sha1 of a short header and content).
-    `token` is the environment variable with the token that its host wants, if it wants one.
+    `algorithm` is sha256, sha512, md5, or git_blob (git's object id: sha1 of a short header and
+    content). `token` is the environment variable with the token that its host wants, if it wants
+    one.
     """
 
     name: str

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from t2i.job.device import use_devices
 
 LOG = logging.getLogger(__name__)
 SCRIPTS = Path(__file__).resolve().parents[2]
+MESSAGE = "a process of the training failed; its message stands above in the log"
+FAILED = "failed"  # a file, left by a node whose processes have failed
+GRACE = 30.0  # seconds for the other nodes to end
 PORTS = 20_000, 60_000  # where nodes meet; a job's follows from its number
 
 
@@ -73,7 +77,7 @@ def launch(request: Path) -> None:
         *("--ntasks-per-node=1", "--cpu-bind=none", "--kill-on-bad-exit=1"),
         *(sys.executable, "-m", "t2i.training.launch", str(request)),
     ]
-    _run(command, {})
+    _run_tasks(command, request.with_name(FAILED))
 
 
 def run_node(asked: Mapping[str, Any], request: Path) -> None:
@@ -90,16 +94,28 @@ def run_node(asked: Mapping[str, Any], request: Path) -> None:
         *("-m", "t2i.training.rank", str(request)),
     ]
     with use_devices(asked["device"], asked["processes"]) as environment:
-        _run(command, environment)
+        if subprocess.run(command, env={**_environment(), **environment}, check=False).returncode:
+            request.with_name(FAILED).touch()
+            raise TrainingFailed(MESSAGE)
 
 
-def _run(command: list[str], environment: Mapping[str, str]) -> None:
+def _run_tasks(command: list[str], failed: Path) -> None:
+    """Run srun, which waits for tasks of a node that died: it is ended soon after one has failed."""
+    failed.unlink(missing_ok=True)
+    process = subprocess.Popen(command, env=_environment())
+    left = GRACE
+    while process.poll() is None:
+        time.sleep(1)
+        left -= failed.exists()
+        if left <= 0:
+            process.kill()
+    if process.returncode:
+        raise TrainingFailed(MESSAGE)
+
+
+def _environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
-    given = {**os.environ, **environment, "PYTHONPATH": path}
-    if subprocess.run(command, env=given, check=False).returncode:
-        raise TrainingFailed(
-            "a process of the training failed; its message stands above in the log"
-        )
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def publish_checkpoints(work: Path, outputs: list[Path]) -> None:
