@@ -103,7 +103,7 @@ rule fetch_checksums:
         mem_mb=1000,
         runtime="1h",
     params:
-        published=TRAINING["data"]["published"],
+        digest=list_digest,
     script:
         "../scripts/fetch_checksums.py"
 
@@ -127,7 +127,7 @@ rule fetch_training_tar:
         mem_mb=1000,
         runtime="12h",
     params:
-        published=TRAINING["data"]["published"],
+        digest=list_digest,
     script:
         "../scripts/fetch_training_tar.py"
 

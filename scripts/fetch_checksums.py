@@ -8,6 +8,6 @@ from t2i.job.log import job_log
 
 with job_log(snakemake.log[0]):
     config, output = snakemake.config, Path(snakemake.output[0])
-    source = list_source(snakemake.wildcards.set, snakemake.params.published)
+    source = list_source(snakemake.wildcards.set, config["training"]["data"]["published"])
     address = fetch(source, output, config["mirror"], config["offline"])
     print(f"{len(read_list(output))} files, from {address}")

@@ -10,7 +10,7 @@ with job_log(snakemake.log[0]):
     config, output = snakemake.config, Path(snakemake.output[0])
     source = file_source(
         snakemake.wildcards.set,
-        snakemake.params.published,
+        config["training"]["data"]["published"],
         Path(snakemake.input[0]),
         output.name,
     )

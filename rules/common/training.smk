@@ -100,6 +100,12 @@ def given_folder():
     return data["folder"] or "resources/training/pictures/images"
 
 
+def list_digest(wildcards):
+    """What a set's list must be, which pins its tars. Another address brings nothing new."""
+    published = TRAINING["data"]["published"]
+    return published and published["sha256"]
+
+
 def published_tars():
     """Tars of a training that can be fetched."""
     if TRAINING is None or not TRAINING["data"]["published"]:

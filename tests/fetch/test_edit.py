@@ -38,7 +38,7 @@ def test_entry_takes_the_groups_address_or_its_own():
 @pytest.mark.parametrize(
     "facts, words",
     [
-        ({}, "give one of the digests sha256, git_blob, md5"),
+        ({}, "give one of the digests sha256, sha512, git_blob, md5"),
         ({"size": 3}, "give one of the digests"),
         ({"sha256": "ab"}, "sha256 is 'ab'; expected 64 lower-case hex digits"),
         ({"sha256": SHA256.upper()}, "expected 64 lower-case hex digits"),

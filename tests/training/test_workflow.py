@@ -119,7 +119,8 @@ def test_ten_trainings_are_planned_with_seeds_of_their_own(trained) -> None:
     assert of_a_rule["check_training"] == 10  # the first's log has another submitter now
     assert of_a_rule["package_trainings"] == 1
     given = read_yaml(CONFIG)["training"]
-    given = {**given, "learning_rate": 1.0, "compile": None, "threads": 1, "seed": 5, "nodes": 1}
+    given = {**given, "learning_rate": 1.0, "compile": None, "threads": 1, "seed": 5}
+    given |= {"nodes": 1, "parallel": "ddp"}
     seeds = {request(given, "cpu", repeat)["settings"]["seed"] for repeat in range(10)}
     assert seeds == set(range(5, 15))
 

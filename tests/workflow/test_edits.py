@@ -208,7 +208,7 @@ EDITS = [
         "fetch/transfer.py",
         "time.sleep(pause)",
         "time.sleep(2 * pause)",
-        {"fetch_source", "fetch_images"},
+        {"fetch_source", "fetch_images", "fetch_checksums", "fetch_training_tar"},
     ),
 ]
 

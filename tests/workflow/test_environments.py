@@ -78,7 +78,11 @@ def rule_environments() -> list[tuple[str, str]]:
         r'conda:\s+"\.\./envs/(\w+)\.yaml".*?script:\s+"\.\./scripts/(\w+)\.py"', re.DOTALL
     )
     texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk"))]
-    blocks = [block for text in texts for block in re.split(r"^rule ", text, flags=re.MULTILINE)]
+    blocks = [
+        block
+        for text in texts
+        for block in re.split(r"^(?:rule|checkpoint) ", text, flags=re.MULTILINE)
+    ]
     return [(match[2], match[1]) for block in blocks if (match := pattern.search(block))]
 
 

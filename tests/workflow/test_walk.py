@@ -23,7 +23,9 @@ from workflow_run import (
     rules,
 )
 
-RULE = re.compile(r"^rule (?P<name>\w+):\n(?P<body>(?:(?:    .*)?\n)+)", re.MULTILINE)
+RULE = re.compile(
+    r"^(?:rule|checkpoint) (?P<name>\w+):\n(?P<body>(?:(?:    .*)?\n)+)", re.MULTILINE
+)
 RULE_FILES = sorted((PROJECT / "rules").glob("*.smk"))
 RULES = {
     match["name"]: match["body"] for path in RULE_FILES for match in RULE.finditer(path.read_text())
@@ -233,7 +235,7 @@ def test_every_rule_is_complete(name):
         assert re.search(
             r"^        (code=code\(\""
             + name
-            + r'"(, variant_backend|, training_modules)?\)|digest=source_digest),',
+            + r'"(, variant_backend|, training_modules)?\)|digest=(source_digest|list_digest)),',
             body,
             re.M,
         )

@@ -100,7 +100,7 @@ def run_node(asked: Mapping[str, Any], request: Path) -> None:
 
 
 def _run_tasks(command: list[str], failed: Path) -> None:
-    """Run srun, which waits for tasks of a node that died: it is ended soon after one has failed."""
+    """Run srun. It waits for tasks of a node that died: it is ended soon after one has failed."""
     failed.unlink(missing_ok=True)
     process = subprocess.Popen(command, env=_environment())
     left = GRACE
