@@ -3,7 +3,6 @@
 import pickle
 import sys
 import types
-from pathlib import Path
 
 import open_clip
 import pytest
@@ -43,18 +42,10 @@ def tower():
 
 
 @pytest.fixture(scope="module")
-def reference_vae(training_checkout: Path):
+def reference_vae(reference_code: None):
     """The reference's encoder and decoder, small, and the convolutions between them."""
-    lightning = types.ModuleType("pytorch_lightning")
-    utilities = types.ModuleType("pytorch_lightning.utilities")
-    utilities.rank_zero_info = print
-    sys.modules.update({"pytorch_lightning": lightning, "pytorch_lightning.utilities": utilities})
-    sys.path.insert(0, str(training_checkout / "retired_benchmarks" / "stable_diffusion"))
-    try:
-        from ldm.modules.diffusionmodules.model import Decoder, Encoder
-    finally:
-        sys.path.pop(0)
-        del sys.modules["pytorch_lightning"], sys.modules["pytorch_lightning.utilities"]
+    from ldm.modules.diffusionmodules.model import Decoder, Encoder
+
     sizes = {
         "ch": 32,
         "out_ch": 3,
