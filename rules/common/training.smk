@@ -4,6 +4,8 @@ CONSUMES the checked configuration
 PRODUCES names only
 """
 
+import os
+
 from t2i.base.files import read_json
 from t2i.training import mllog, reporting
 from t2i.training import settings as training_settings
@@ -25,6 +27,7 @@ def training_results(wildcards):
             "the configuration has no section `training`: take config/training_micro.yaml, or "
             "write one as docs/training.md says"
         )
+    check_nodes()
     names = ["report.html", "verdict.json", "result_{repeat}.txt", "training.json"]
     names += expand(
         "checkpoints/step-{step:09d}.safetensors",
@@ -44,6 +47,17 @@ def training_results(wildcards):
     return files + (
         [f"results/{RUN}/training/package.json"] if TRAINING["runs"] > 1 else []
     )
+
+
+def check_nodes():
+    """Refuse before the first job what would fail in the job of the training."""
+    executes = workflow.executor_plugin is not None and not workflow.dryrun
+    alone = executes and workflow.local_exec
+    if TRAINING["nodes"] > 1 and alone and "SLURM_JOB_ID" not in os.environ:
+        raise WorkflowError(
+            f"training.nodes is {TRAINING['nodes']}, and this runs on one machine; start with "
+            "--profile slurm, or set it to 1"
+        )
 
 
 def trained_weights():

@@ -195,3 +195,11 @@ def test_published_tars_are_fetched_and_verified(trained) -> None:
     assert "fetch_training_tar" not in planned
     jobs = Counter(job.split()[0] for job in trained.plan("train", overlay=overlay))
     assert (jobs["convert_moments"], jobs["draw_training_images"]) == (1, 0)
+
+
+def test_several_nodes_are_refused_on_one_machine(trained) -> None:
+    several = {**SHORT, "training": {**SHORT["training"], "nodes": 2}}
+    said = trained.snakemake("train", overlay=several, succeeds=False)
+    assert "training.nodes is 2, and this runs on one machine" in said
+    asked = trained.snakemake("train", "--dry-run", overlay={**several, "run": "nodes"})
+    assert "mpi=srun" in asked and "nodes=2" in asked and "tasks=2" in asked
