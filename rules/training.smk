@@ -8,12 +8,7 @@ PRODUCES results/{run}/training/
 rule train_network:
     """Train the UNet. An interrupted training goes on from its last checkpoint."""
     input:
-        tars=training_tars(),
-        indices=of_tars("resources/training/{set}/moments/{tar}.index.npz"),
-        hidden=training_hidden("npy"),
-        digests=training_hidden("digests.npy"),
-        encoder=frozen_files("text_encoder"),
-        tokenizer=frozen_files("tokenizer"),
+        **training_inputs(),
     output:
         facts=f"{TRAINED}/training.json",
         checkpoints=trained_weights(),
@@ -39,13 +34,27 @@ rule train_network:
         "../scripts/train_network.py"
 
 
+use rule train_network as train_segment with:
+    input:
+        **training_inputs(),
+        previous=previous_segment,
+    output:
+        facts=f"{TRAINED}/segments/step-{{step}}.json",
+        checkpoints=[f"{TRAINED}/segments/step-{{step}}.safetensors"],
+    log:
+        "logs/{run}/training/{repeat}/train_segment/{step}.log",
+    benchmark:
+        "benchmarks/{run}/training/{repeat}/train_segment/{step}.tsv"
+    params:
+        work=f"{TRAINED}/work",
+        request=segment_request,
+        code=code("train_network", training_modules),
+
+
 rule sample_checkpoint:
     """Make pictures of one shard's captions with a checkpoint; the manifest is written last."""
     input:
-        facts=f"{TRAINED}/training.json",
-        weights=f"{TRAINED}/checkpoints/step-{{step}}.safetensors",
-        # Else a training that lacks its last ones would count as finished here.
-        trained=trained_weights(),
+        **checkpoint_inputs(),
         captions=f"resources/{DATASET}/captions.tsv",
         vae=frozen_files("vae"),
         encoder=frozen_files("text_encoder"),
@@ -122,7 +131,7 @@ checkpoint score_checkpoint:
 rule write_training_log:
     """Write MLPerf's log of a training, after its checkpoints were evaluated."""
     input:
-        facts=f"{TRAINED}/training.json",
+        facts=training_facts,
         scores=of_checkpoints("scores/{step:09d}.json"),
     output:
         f"{TRAINED}/result_{{repeat}}.txt",
@@ -172,7 +181,7 @@ rule check_training:
 rule make_training_report:
     """Write the page of a training."""
     input:
-        facts=f"{TRAINED}/training.json",
+        facts=training_facts,
         verdict=f"{TRAINED}/verdict.json",
         log=f"{TRAINED}/result_{{repeat}}.txt",
         captions=f"resources/{DATASET}/captions.tsv",
@@ -201,7 +210,7 @@ rule make_training_report:
 rule package_trainings:
     """Put the logs of all runs, the system and the code into MLPerf's tree, and judge it."""
     input:
-        facts="results/{run}/training/0/training.json",
+        facts=first_training_facts,
         logs=of_runs("result_{repeat}.txt"),
     output:
         package=directory("results/{run}/training/package"),

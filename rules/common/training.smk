@@ -28,21 +28,22 @@ def training_results(wildcards):
             "write one as docs/training.md says"
         )
     check_nodes()
-    names = ["report.html", "verdict.json", "result_{repeat}.txt", "training.json"]
-    names += expand(
-        "checkpoints/step-{step:09d}.safetensors",
-        step=training_settings.checkpoints(TRAINING),
-    )
     of_each = ["scores/{step:09d}.json"]
     of_each += expand(
         "shards/{{step:09d}}/{shard}.{ending}", shard=SHARDS, ending=["tar", "json"]
     )
+    if TRAINING["segments"]:
+        of_each += ["segments/step-{step:09d}.safetensors"]
     files = []
     for repeat in range(TRAINING["runs"]):
         folder = f"results/{RUN}/training/{repeat}"
-        files += expand([f"{folder}/{name}" for name in names], repeat=repeat)
+        names = ["report.html", "verdict.json", f"result_{repeat}.txt"]
+        files += [f"{folder}/{name}" for name in names]
+        if not TRAINING["segments"]:
+            files += expand(trained_weights(), run=RUN, repeat=repeat)
         steps = evaluated(RUN, repeat)
         files += expand([f"{folder}/{name}" for name in of_each], step=steps)
+        files.append(facts_file(RUN, repeat))
     # A single training is no submission.
     return files + (
         [f"results/{RUN}/training/package.json"] if TRAINING["runs"] > 1 else []
@@ -67,6 +68,65 @@ def trained_weights():
         step=training_settings.checkpoints(TRAINING),
         allow_missing=True,
     )
+
+
+def training_inputs():
+    """Data and frozen networks of a training, by name."""
+    return {
+        "tars": training_tars(),
+        "indices": of_tars("resources/training/{set}/moments/{tar}.index.npz"),
+        "hidden": training_hidden("npy"),
+        "digests": training_hidden("digests.npy"),
+        "encoder": frozen_files("text_encoder"),
+        "tokenizer": frozen_files("tokenizer"),
+    }
+
+
+def previous_segment(wildcards):
+    """The weights of the checkpoint that a segment begins with."""
+    steps = training_settings.checkpoints(TRAINING)
+    before = [step for step in steps if step < int(wildcards.step)][-1:]
+    folder = f"results/{wildcards.run}/training/{wildcards.repeat}/segments"
+    return expand(f"{folder}/step-{{step:09d}}.safetensors", step=before)
+
+
+def segment_request(wildcards):
+    """What the processes of a segment are asked: a training up to its checkpoint."""
+    shorter = {**TRAINING, "steps": int(wildcards.step)}
+    return training_settings.request(shorter, CONFIG["device"], int(wildcards.repeat))
+
+
+def checkpoint_inputs():
+    """Weights of a checkpoint, and what the training says of them, by name."""
+    if TRAINING["segments"]:
+        return {
+            "facts": f"{TRAINED}/segments/step-{{step}}.json",
+            "weights": f"{TRAINED}/segments/step-{{step}}.safetensors",
+        }
+    return {
+        "facts": f"{TRAINED}/training.json",
+        "weights": f"{TRAINED}/checkpoints/step-{{step}}.safetensors",
+        # Else a training that lacks its last ones would count as finished here.
+        "trained": trained_weights(),
+    }
+
+
+def facts_file(run, repeat):
+    """What a training says of itself, up to the last checkpoint that is evaluated."""
+    folder = f"results/{run}/training/{repeat}"
+    if not TRAINING["segments"]:
+        return f"{folder}/training.json"
+    return f"{folder}/segments/step-{evaluated(run, repeat)[-1]:09d}.json"
+
+
+def training_facts(wildcards):
+    """What the training of the wildcards says of itself."""
+    return facts_file(wildcards.run, wildcards.repeat)
+
+
+def first_training_facts(wildcards):
+    """What the first training says of itself."""
+    return facts_file(wildcards.run, 0)
 
 
 def sampling():

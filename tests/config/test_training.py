@@ -7,6 +7,8 @@ import pytest
 
 from t2i.base.yaml import ConfigError, read_yaml
 from t2i.config.check import checked_config
+from t2i.config.forecast import Job, training_bytes
+from t2i.training.settings import checkpoints
 
 PROJECT = Path(__file__).parents[2]
 SCHEMA = read_yaml(PROJECT / "config/schemas/config.schema.yaml")
@@ -70,3 +72,19 @@ def test_missing_tars_are_counted(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         checked_config(config(data=data), SCHEMA, SOURCES)
     assert "has no 00001.tar and 1 more of 3" in str(error.value)
+
+
+@pytest.mark.parametrize("steps", [48, 144, 150])
+def test_segments_take_the_disk_of_the_whole(steps: int) -> None:
+    training = checked_config(config(steps=steps), SCHEMA, SOURCES)["training"]
+    jobs = [Job("train_segment", {"step": f"{step:09d}"}) for step in checkpoints(training)]
+    parts = [training_bytes(job, training, 64) for job in jobs]
+    assert sum(size for _, size in parts) == training_bytes(Job("train_network"), training, 64)[1]
+
+
+def test_published_tars_take_what_mlperf_says_of_them() -> None:
+    published = {"address": "https://example.org/set", "sha256": "0" * 64}
+    data = {"name": "laion", "tars": 832, "kind": "moments", "side": 512, "published": published}
+    training = checked_config(config(data=data), SCHEMA, SOURCES)["training"]
+    _, size = training_bytes(Job("fetch_training_tar"), training, 64)
+    assert 0.85e12 < 832 * size < 0.95e12

@@ -140,6 +140,21 @@ def test_one_checkpoint_after_another_is_evaluated_where_the_rules_ask_for_no_mo
         assert of_a_rule["sample_checkpoint"] == of_a_rule["score_checkpoint"] == count
 
 
+def test_segments_are_the_same_training_and_evaluated_on_the_way(trained) -> None:
+    whole = read(trained, "training.json")
+    overlay = {**needed(segments=True), "run": "segments"}
+    jobs = Counter(job.split()[0] for job in trained.plan("train", overlay=overlay))
+    assert (jobs["train_segment"], jobs["score_checkpoint"], jobs["train_network"]) == (1, 1, 0)
+    trained.snakemake("train", overlay=overlay)
+    folder = trained.folder / "results/segments/training/0"
+    facts = [json.loads((folder / f"segments/step-{n:09d}.json").read_text()) for n in (2, 3)]
+    assert facts[1]["checkpoints"] == whole["checkpoints"]
+    assert facts[0]["checkpoints"] == {"2": whole["checkpoints"]["2"]}
+    scores = [json.loads((folder / f"scores/{n:09d}.json").read_text()) for n in (2, 3)]
+    assert scores == [read(trained, f"scores/{n:09d}.json") for n in (2, 3)]
+    assert trained.plan("train", overlay=overlay) == set()
+
+
 def test_more_steps_go_on_from_the_last_checkpoint(trained) -> None:
     first = read(trained, "training.json")
     longer = needed(steps=4)

@@ -43,7 +43,7 @@ OF_TRAINING = (
     *("sample_checkpoint", "extract_checkpoint_features", "score_checkpoint"),
     *("write_training_log", "check_training", "make_training_report", "package_trainings"),
     *("sample_validation_captions", "resize_validation_images"),
-    *("fetch_checksums", "fetch_training_tar"),
+    *("fetch_checksums", "fetch_training_tar", "train_segment"),
 )
 # Rules that a tiny run has no use for: those of published inputs, and targets of their own.
 ASIDE = (

@@ -58,7 +58,7 @@ INDEX_ROW = 56
 LARGEST_TAR = 8_000  # samples; those of LAION-400M as MLPerf filtered it have 7,828 on average
 TRAINING_RULES = (
     *("draw_training_images", "index_tar", "convert_moments", "encode_captions"),
-    *("train_network", "sample_checkpoint"),
+    *("fetch_training_tar", "train_network", "train_segment", "sample_checkpoint"),
 )
 # What rules write beyond that, regardless of the samples.
 RULES = {
@@ -202,13 +202,20 @@ def training_bytes(job: Job, training: dict[str, Any], samples: int) -> tuple[st
     data = training["data"]
     if job.rule == "sample_checkpoint":
         return "images", samples * (image_bytes(data["side"]) + MANIFEST_ENTRY)
+    steps = checkpoints(training)
+    states = 2 * 2 * 4 * PARAMETERS[training["network"]]
     if job.rule == "train_network":
-        weights = 4 * PARAMETERS[training["network"]]
-        return "checkpoints", weights * (len(checkpoints(training)) + 2 * 2)
-    rows = LARGEST_TAR if data["folder"] else data["images"]
+        return "checkpoints", len(steps) * 4 * PARAMETERS[training["network"]] + states
+    if job.rule == "train_segment":
+        first = int(job.wildcards["step"]) == steps[0]
+        return "checkpoints", 4 * PARAMETERS[training["network"]] + (states if first else 0)
+    rows = LARGEST_TAR if data["folder"] or data["published"] else data["images"]
+    image = image_bytes(data["side"]) + TAR_ROW
+    moments = 4 * 8 * (data["side"] // PIXELS_PER_LATENT) ** 2 + TAR_ROW
     of_a_row = {
-        "draw_training_images": image_bytes(data["side"]) + TAR_ROW,
-        "convert_moments": 4 * 8 * (data["side"] // PIXELS_PER_LATENT) ** 2 + TAR_ROW,
+        "fetch_training_tar": moments if data["kind"] == "moments" else image,
+        "draw_training_images": image,
+        "convert_moments": moments,
         "encode_captions": 2 * 77 * NETWORKS[training["network"]]["cross_attention_dim"],
         "index_tar": INDEX_ROW,
     }
