@@ -88,7 +88,7 @@ class Workplace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=500,
+            timeout=1200,
         )
         assert (done.returncode == 0) == succeeds, done.stdout[-20_000:]
         return done.stdout
