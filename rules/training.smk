@@ -23,7 +23,7 @@ rule train_network:
     threads: training_threads()
     resources:
         **nodes_of_slurm(),
-        gpu=training_gpus(),
+        gpu=TRAINING["nodes"] * node_gpus(),
         mem_mb=64000 if TRAINING["network"] == "sd2" else 6000,
         runtime="48h",
     params:
@@ -231,7 +231,7 @@ rule package_trainings:
         division=CONFIG["division"],
         status=TRAINING["status"],
         nodes=TRAINING["nodes"],
-        accelerators=TRAINING["processes"] * device_gpus(CONFIG["device"]),
+        accelerators=node_gpus(),
         root=str(Path(workflow.basedir)),
         code=code("package_trainings"),
     script:

@@ -184,6 +184,11 @@ def published_tars():
     """Tars of a training that can be fetched."""
     if TRAINING is None or not TRAINING["data"]["published"]:
         return []
+    return given_tars()
+
+
+def given_tars():
+    """All tars of the set as they are drawn, fetched or given, in order."""
     return of_tars(f"{given_folder()}/{{tar}}.tar")
 
 
@@ -220,7 +225,7 @@ def training_tars():
     """Tars of moments, in order."""
     if TRAINING["data"]["kind"] == "images":
         return of_tars("resources/training/{set}/moments/{tar}.tar")
-    return of_tars(f"{given_folder()}/{{tar}}.tar")
+    return given_tars()
 
 
 def training_hidden(ending):
@@ -230,9 +235,9 @@ def training_hidden(ending):
     return of_tars(f"resources/training/{{set}}/hidden/{{tar}}.{ending}")
 
 
-def training_gpus():
-    """GPUs of a training, on all its nodes."""
-    return TRAINING["nodes"] * TRAINING["processes"] * device_gpus(CONFIG["device"])
+def node_gpus():
+    """GPUs of a training on each of its nodes."""
+    return TRAINING["processes"] * device_gpus(CONFIG["device"])
 
 
 def nodes_of_slurm():
@@ -243,7 +248,7 @@ def nodes_of_slurm():
     """
     if TRAINING["nodes"] == 1:
         return {}
-    gpus = TRAINING["processes"] * device_gpus(CONFIG["device"])
+    gpus = node_gpus()
     return {
         "mpi": "srun",
         "nodes": TRAINING["nodes"],

@@ -176,7 +176,7 @@ def test_without_zeroes_the_first_loss_differs(monkeypatch) -> None:
         test_the_first_loss_is_the_mean_square_of_the_target()
 
 
-# Noise
+# Tokens
 
 
 ZEN = (
