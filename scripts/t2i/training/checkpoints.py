@@ -5,6 +5,7 @@ from __future__ import annotations
 import t2i.job.torch_shim  # noqa: F401
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
 
 from t2i.base.files import publish, sha256_file, verify_sha256, write_json
 
@@ -70,18 +72,28 @@ class Writer:
 
 
 def copied(
-    network: torch.nn.Module, optimizer: torch.optim.Optimizer
+    network: torch.nn.Module, optimizers: Sequence[Optimizer]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Copies of weights and AdamW's moments in this process's memory.
 
     Where they are shared out over processes, all of them have to call this, to bring them together.
     """
     weights, state = {}, {}
+    owners = _owners(optimizers)
     for name, parameter in network.named_parameters():
         weights[name] = _copy(parameter)
         for kind in MOMENTS:
-            state[f"{kind}.{name}"] = _copy(optimizer.state[parameter][kind])
+            state[f"{kind}.{name}"] = _copy(owners[parameter].state[parameter][kind])
     return weights, state
+
+
+def _owners(optimizers: Sequence[Optimizer]) -> dict[Tensor, Optimizer]:
+    return {
+        parameter: optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
 
 
 def _copy(value: Tensor) -> Tensor:
@@ -119,9 +131,9 @@ def restore(
     folder: Path,
     settings: dict[str, Any],
     network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[Optimizer],
 ) -> dict[str, Any] | None:
-    """Load the last checkpoint into network and optimizer, and return its facts; None if none.
+    """Load the last checkpoint into network and optimizers, and return its facts; None if none.
 
     A training may be given more steps. Raises WrongState when it belongs to other settings, or
     its weights have changed.
@@ -144,19 +156,19 @@ def restore(
         verify_sha256(path, facts["weights"])
     except (OSError, ValueError) as error:
         raise WrongState(f"{error}; delete {folder} to start over") from error
-    named = dict(network.named_parameters())
+    owners = _owners(optimizers)
     weights = load_file(path)
     with torch.no_grad(), safe_open(folder / STATE, "pt") as handle:
-        for name, parameter in named.items():
+        for name, parameter in network.named_parameters():
             parameter.copy_(_part(parameter, weights[name]))
-            optimizer.state[parameter] = {
-                "step": _steps(optimizer, parameter, facts["step"]),
+            owners[parameter].state[parameter] = {
+                "step": _steps(owners[parameter], parameter, facts["step"]),
                 **{kind: _part(parameter, handle.get_tensor(f"{kind}.{name}")) for kind in MOMENTS},
             }
     return facts
 
 
-def _steps(optimizer: torch.optim.Optimizer, parameter: Tensor, step: int) -> Tensor:
+def _steps(optimizer: Optimizer, parameter: Tensor, step: int) -> Tensor:
     """AdamW's count of steps, where it keeps it: on the device for fused kernels."""
     device = parameter.device if optimizer.defaults.get("fused") else "cpu"
     return torch.tensor(float(step), dtype=torch.float32, device=device)

@@ -98,7 +98,6 @@ def prepared_network(
     """The network as it is stepped through (compiled, in parallel), and as it is saved."""
     plain = sd2_unet(request["sizes"], seed=settings.seed).to(place.device)
     plain.train()
-    network: Any = plain
     sharded = place.world > 1 and request["parallel"] == "fsdp"
     if place.device.startswith("cuda"):
         if not sharded:  # parts of a parameter have to be contiguous
@@ -107,10 +106,9 @@ def prepared_network(
         torch.backends.cudnn.allow_tf32 = settings.precision != "fp32"
     if sharded:
         shard(plain, place)
-    elif place.world > 1:
-        network = torch.nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
+    network: Any = plain
     if request["compile"]:
-        network = torch.compile(network, mode=request["compile"])
+        network = torch.compile(plain, mode=request["compile"])
     return network, plain
 
 

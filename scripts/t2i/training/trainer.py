@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from t2i.training.averaging import as_they_arrive, parts_of
 from t2i.training.checkpoints import Writer, copied, restore
 from t2i.training.noise import training_noise
 from t2i.training.steps import Draws, draws, latents, rate
@@ -83,14 +84,19 @@ class Training:
         self.settings, self.place, self.folder = settings, place, folder
         self.noise = training_noise(place.device)
         self.on_gpu = place.device.startswith("cuda")
-        self.optimizer = torch.optim.AdamW(
-            plain.parameters(), lr=settings.learning_rate, **ADAMW, fused=self.on_gpu
-        )
         self.scaler = torch.amp.GradScaler(
             "cuda" if self.on_gpu else "cpu", enabled=settings.precision == "fp16"
         )
         self.writer = Writer(folder) if place.rank == 0 else None
         self.sharded = any(isinstance(value, DTensor) for value in plain.parameters())
+        self.averaged = place.world > 1 and not self.sharded
+        parts = [list(plain.parameters())]
+        if self.averaged and not self.scaler.is_enabled():  # which looks at all before a step
+            parts = parts_of(parts[0])
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(part, lr=settings.learning_rate, **ADAMW, fused=self.on_gpu)
+            for part in parts
+        ]
         self.step = 0
         self.curve: list[dict[str, float]] = []
         self.events: list[dict[str, Any]] = []
@@ -98,7 +104,7 @@ class Training:
 
     def resume(self) -> bool:
         """Go on from the last checkpoint, if there is one."""
-        facts = restore(self.folder, asdict(self.settings), self.plain, self.optimizer)
+        facts = restore(self.folder, asdict(self.settings), self.plain, self.optimizers)
         if facts is None:
             return False
         self.step, self.curve, self.events = facts["step"], facts["curve"], facts["events"]
@@ -144,17 +150,20 @@ class Training:
             self.writer.wait()
 
     def _update(self, clean: Tensor, hidden: Tensor, drawn: Draws) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.step, self.settings.learning_rate, self.settings.warm_up)
+        learning_rate = rate(self.step, self.settings.learning_rate, self.settings.warm_up)
         precision = PRECISIONS[self.settings.precision]
         with torch.autocast(
             "cuda" if self.on_gpu else "cpu", precision, enabled=precision != torch.float32
         ):
             loss = velocity_loss(self.network, self.noise, clean, hidden, drawn)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
+        share = loss / self.place.world if self.averaged else loss
+        self.scaler.scale(share).backward()
+        for optimizer in as_they_arrive(self.optimizers) if self.averaged else self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
     def _block(self, kind: str, key: str) -> None:
@@ -215,7 +224,7 @@ class Training:
             return
         if self.writer:
             self.writer.wait()  # before there are two copies
-        weights, state = copied(self.plain, self.optimizer)
+        weights, state = copied(self.plain, self.optimizers)
         if self.writer:
             facts = {
                 "step": self.step,
