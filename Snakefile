@@ -53,7 +53,7 @@ rule fetch:
     """Fetch the inputs only, for example on a node that has a network."""
     input:
         published_inputs(),
-        published_tars(),
+        fetched_tars(),
     localrule: True
 
 

@@ -1,6 +1,6 @@
 """What a training needs: the frozen model, evaluation's captions and pictures, training data.
 
-CONSUMES published checkpoints, COCO, tars of training data
+CONSUMES published checkpoints, COCO, tars of training data or metadata of LAION
 PRODUCES resources/{dataset}/, resources/{model}/, resources/training/{set}/
 """
 
@@ -130,6 +130,60 @@ rule fetch_training_tar:
         digest=list_digest,
     script:
         "../scripts/fetch_training_tar.py"
+
+
+rule filter_metadata:
+    """Keep the rows of a part of LAION's metadata that have a licence, in a piece for each tar."""
+    input:
+        metadata_part,
+    output:
+        expand(
+            "resources/training/{set}/metadata/{metadata}/{piece:05d}.parquet",
+            piece=range(metadata_pieces()),
+            allow_missing=True,
+        ),
+    log:
+        "logs/resources/filter_metadata/{set}/{metadata}.log",
+    benchmark:
+        "benchmarks/resources/filter_metadata/{set}/{metadata}.tsv"
+    conda:
+        "../envs/host.yaml"
+    container:
+        IMAGES["host"]
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        rows=metadata_rows,
+        code=code("filter_metadata"),
+    script:
+        "../scripts/filter_metadata.py"
+
+
+# Images vanish from the web: what is here is not fetched again because of other code or a newer
+# piece.
+rule fetch_training_images:
+    """Fetch the images that a piece of LAION's metadata names, as one tar of training data."""
+    input:
+        ancient(metadata_piece),
+    output:
+        "resources/training/{set}/downloaded/{tar}.tar",
+    log:
+        "logs/resources/fetch_training_images/{set}/{tar}.log",
+    benchmark:
+        "benchmarks/resources/fetch_training_images/{set}/{tar}.tsv"
+    localrule: True
+    conda:
+        "../envs/laion.yaml"
+    container:
+        IMAGES["laion"]
+    resources:
+        mem_mb=4000,
+        runtime="12h",
+    params:
+        rows=metadata_rows,
+    script:
+        "../scripts/fetch_training_images.py"
 
 
 rule draw_training_images:

@@ -74,6 +74,7 @@ wildcard_constraints:
     part=image_sets.PART_PATTERN,
     set=r"[a-z0-9][a-z0-9._-]*",
     tar=r"[0-9]{5}",
+    metadata=r"[0-9]{5}",
     step=r"[0-9]{9}",
     repeat=r"[0-9]{1,2}",
 

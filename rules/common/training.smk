@@ -171,6 +171,8 @@ def given_folder():
     data = TRAINING["data"]
     if data["published"]:
         return f"resources/training/{data['name']}/published"
+    if data["metadata"]:
+        return f"resources/training/{data['name']}/downloaded"
     return data["folder"] or "resources/training/pictures/images"
 
 
@@ -180,11 +182,34 @@ def list_digest(wildcards):
     return published and published["sha256"]
 
 
-def published_tars():
+def fetched_tars():
     """Tars of a training that can be fetched."""
-    if TRAINING is None or not TRAINING["data"]["published"]:
-        return []
-    return given_tars()
+    if TRAINING and (TRAINING["data"]["published"] or TRAINING["data"]["metadata"]):
+        return given_tars()
+    return []
+
+
+def metadata_part(wildcards):
+    """A part of LAION's metadata."""
+    folder = TRAINING["data"]["metadata"]["folder"]
+    return training_settings.metadata_parts(folder, int(wildcards.metadata))
+
+
+def metadata_pieces():
+    """How many tars are made of a part of LAION's metadata."""
+    metadata = TRAINING and TRAINING["data"]["metadata"]
+    return metadata["pieces"] if metadata else 1
+
+
+def metadata_rows(wildcards):
+    """The most rows of a piece of LAION's metadata."""
+    return TRAINING["data"]["metadata"]["rows"]
+
+
+def metadata_piece(wildcards):
+    """The piece of LAION's metadata that names a tar's images."""
+    part, piece = divmod(int(wildcards.tar), metadata_pieces())
+    return f"resources/training/{wildcards.set}/metadata/{part:05d}/{piece:05d}.parquet"
 
 
 def given_tars():

@@ -74,6 +74,40 @@ def test_missing_tars_are_counted(tmp_path: Path) -> None:
     assert "has no 00001.tar and 1 more of 3" in str(error.value)
 
 
+def laion(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Data of a training of which the images are downloaded."""
+    data = {"name": "laion", "tars": 40, "kind": "images", "metadata": {"folder": str(folder)}}
+    return {**data, **changes}
+
+
+def test_metadata_makes_its_tars(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"part-{number:05d}-5b54.snappy.parquet").touch()
+    checked = checked_config(config(data=laion(tmp_path)), SCHEMA, SOURCES)["training"]
+    assert (checked["data"]["metadata"]["pieces"], checked["data"]["metadata"]["rows"]) == (26, 1e4)
+    _, rows = training_bytes(Job("filter_metadata"), checked, 64)
+    _, images = training_bytes(Job("fetch_training_images"), checked, 64)
+    assert 26 * 1e4 * 100 < rows < images
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tars": 53}, "has 0 files part-00002*.parquet; expected one"),
+        ({"kind": "moments"}, "training.data.kind: what `metadata` brings are images"),
+        ({"folder": "elsewhere"}, "give one of `folder`, `published` and `metadata`"),
+        ({"name": "pictures"}, "without `folder`, `published` or `metadata`"),
+    ],
+    ids=["parts", "kind", "two sources", "drawn"],
+)
+def test_a_mistake_of_metadata_is_named(changes, message, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"part-{number:05d}-5b54.snappy.parquet").touch()
+    with pytest.raises(ConfigError) as error:
+        checked_config(config(data=laion(tmp_path, **changes)), SCHEMA, SOURCES)
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("steps", [48, 144, 150])
 def test_segments_take_the_disk_of_the_whole(steps: int) -> None:
     training = checked_config(config(steps=steps), SCHEMA, SOURCES)["training"]

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 
 import pytest
 
+from laion import install_stand_in, metadata_row, served_images, write_part
 from t2i.base.yaml import read_yaml
 from t2i.generate.shard import read_shard
 from t2i.training.mllog import read_log
 from t2i.training.settings import request
-from t2i.training.tars import read_index
+from t2i.training.tars import read_index, read_samples
 from workflow_run import PROJECT, Workplace, copy_project
 
 CONFIG = PROJECT / "config" / "training_micro.yaml"
@@ -210,6 +212,32 @@ def test_published_tars_are_fetched_and_verified(trained) -> None:
     assert "fetch_training_tar" not in planned
     jobs = Counter(job.split()[0] for job in trained.plan("train", overlay=overlay))
     assert (jobs["convert_moments"], jobs["draw_training_images"]) == (1, 0)
+
+
+def test_images_of_metadata_become_moments(trained) -> None:
+    programs = install_stand_in(trained.folder.parent / "programs")
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    metadata = {"folder": "metadata", "pieces": 2, "rows": 3}
+    data = {"name": "laion-web", "tars": 4, "metadata": metadata}
+    overlay = {**SHORT, "training": {**SHORT["training"], "data": data}}
+    index = "resources/training/laion-web/moments/00003.index.npz"
+    with served_images(trained.folder.parent / "web", 12) as address:
+        for part in range(2):
+            rows = [
+                metadata_row(n, f"{address}/{n}.png", "cc" if n % 6 != 2 else "?")
+                for n in range(6 * part, 6 * part + 6)
+            ]
+            write_part(trained.folder / "metadata", part, rows)
+        trained.snakemake(index, overlay=overlay, PATH=path)
+    downloaded = trained.folder / "resources/training/laion-web/downloaded"
+    samples = list(read_samples(downloaded / "00003.tar"))
+    assert [stem for stem, _ in samples] == ["000030000", "000030001"]
+    assert [given[".txt"].decode() for _, given in samples] == ["caption 10", "caption 11"]
+    assert len(read_index(trained.folder / index)) == 2
+    other = "resources/training/laion-web/downloaded/00002.tar"  # of the same part
+    said = trained.snakemake(other, overlay={**overlay, "offline": True}, PATH=path, succeeds=False)
+    assert "00002.tar needs a network, and the configuration says offline" in said
+    assert "rule filter_metadata" not in said
 
 
 def test_several_nodes_are_refused_on_one_machine(trained) -> None:

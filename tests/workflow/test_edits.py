@@ -210,6 +210,13 @@ EDITS = [
         "time.sleep(2 * pause)",
         {"fetch_source", "fetch_images", "fetch_checksums", "fetch_training_tar"},
     ),
+    (
+        "the filter of metadata",
+        "training/metadata.py",
+        "fill_null(known, True)",
+        "fill_null(known, False)",
+        {"filter_metadata", "fetch_training_images"},
+    ),
 ]
 
 

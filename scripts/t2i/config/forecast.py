@@ -55,10 +55,12 @@ IMAGE_DIGEST = 80  # of a sample in accuracy.json
 EVERY_JOB = 100_000  # log, benchmark, Snakemake's own record, small results
 TAR_ROW = 4096  # of a training sample: caption, facts, and what a tar has around its files
 INDEX_ROW = 56
+METADATA_ROW = 400  # of an image that LAION names: address, caption, facts
 LARGEST_TAR = 8_000  # samples; those of LAION-400M as MLPerf filtered it have 7,828 on average
 TRAINING_RULES = (
     *("draw_training_images", "index_tar", "convert_moments", "encode_captions"),
-    *("fetch_training_tar", "train_network", "train_segment", "sample_checkpoint"),
+    *("fetch_training_tar", "filter_metadata", "fetch_training_images"),
+    *("train_network", "train_segment", "sample_checkpoint"),
 )
 # What rules write beyond that, regardless of the samples.
 RULES = {
@@ -209,11 +211,16 @@ def training_bytes(job: Job, training: dict[str, Any], samples: int) -> tuple[st
     if job.rule == "train_segment":
         first = int(job.wildcards["step"]) == steps[0]
         return "checkpoints", 4 * PARAMETERS[training["network"]] + (states if first else 0)
+    metadata = data["metadata"]
     rows = LARGEST_TAR if data["folder"] or data["published"] else data["images"]
+    if metadata:
+        rows = metadata["rows"] * (metadata["pieces"] if job.rule == "filter_metadata" else 1)
     image = image_bytes(data["side"]) + TAR_ROW
     moments = 4 * 8 * (data["side"] // PIXELS_PER_LATENT) ** 2 + TAR_ROW
     of_a_row = {
         "fetch_training_tar": moments if data["kind"] == "moments" else image,
+        "fetch_training_images": image,
+        "filter_metadata": METADATA_ROW,
         "draw_training_images": image,
         "convert_moments": moments,
         "encode_captions": 2 * 77 * NETWORKS[training["network"]]["cross_attention_dim"],

@@ -11,6 +11,7 @@ from t2i.base.yaml import Config
 from t2i.config.explain import _nearest
 from t2i.fetch.needed import SD2
 from t2i.micro.pictures import COUNT, scenes
+from t2i.training.settings import metadata_parts
 
 DRAWN = "pictures"
 
@@ -35,22 +36,26 @@ def training_mistakes(config: Config, sources: dict[str, Any]) -> Iterator[str]:
 
 def _data(data: dict[str, Any]) -> Iterator[str]:
     folder, tars, published = data.get("folder"), data.get("tars", 0), data.get("published")
+    metadata = data.get("metadata")
     if data.get("name") == DRAWN:
-        if folder or published or data.get("kind") != "images":
+        if folder or published or metadata or data.get("kind") != "images":
             yield (
-                "  training.data: `pictures` is drawn: kind has to be images, without `folder` or "
-                "`published`"
+                "  training.data: `pictures` is drawn: kind has to be images, without `folder`, "
+                "`published` or `metadata`"
             )
         drawn, known = tars * data.get("images", 0), len(scenes()) - COUNT
         if drawn > known:
             yield f"  training.data: {drawn} pictures (tars x images); at most {known} can be drawn"
+    elif sum(map(bool, (folder, published, metadata))) > 1:
+        yield "  training.data: give one of `folder`, `published` and `metadata`"
+    elif metadata:
+        yield from _metadata(metadata, tars, data.get("kind"))
     elif published:
-        if folder:
-            yield "  training.data: give `folder` or `published`, not both"
+        return
     elif folder is None:
         yield (
             f"  training.data.folder: {data.get('name')!r} is not drawn; give `folder`, or "
-            "`published` to fetch it"
+            "`published` or `metadata` to fetch it"
         )
     else:
         names = [f"{number:05d}.tar" for number in range(tars)]
@@ -58,6 +63,19 @@ def _data(data: dict[str, Any]) -> Iterator[str]:
         if missing:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             yield f"  training.data.folder: {folder} has no {missing[0]}{more} of {tars}"
+
+
+def _metadata(metadata: dict[str, Any], tars: int, kind: str | None) -> Iterator[str]:
+    if kind != "images":
+        yield "  training.data.kind: what `metadata` brings are images"
+    for number in range(-(-tars // metadata.get("pieces", 1))):
+        found = metadata_parts(metadata["folder"], number)
+        if len(found) != 1:
+            yield (
+                f"  training.data.metadata.folder: {metadata['folder']} has {len(found)} files "
+                f"part-{number:05d}*.parquet; expected one"
+            )
+            return
 
 
 def _frozen(frozen: dict[str, Any], sources: dict[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 CHECKPOINT_IMAGES = 512_000  # between checkpoints, at least
@@ -25,6 +26,11 @@ MICRO_UNET: dict[str, Any] = {
     "layers_per_block": 1,
 }
 NETWORKS = {"sd2": SD2_UNET, "micro": MICRO_UNET}
+
+
+def metadata_parts(folder: str, number: int) -> list[Path]:
+    """Files of a part of LAION's metadata; there should be one."""
+    return sorted(Path(folder).glob(f"part-{number:05d}*.parquet"))
 
 
 def global_batch(training: dict[str, Any]) -> int:
