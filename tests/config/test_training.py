@@ -74,9 +74,9 @@ def test_missing_tars_are_counted(tmp_path: Path) -> None:
     assert "has no 00001.tar and 1 more of 3" in str(error.value)
 
 
-def laion(folder: Path, **changes: Any) -> dict[str, Any]:
+def laion(parts: Path, **changes: Any) -> dict[str, Any]:
     """Data of a training of which the images are downloaded."""
-    data = {"name": "laion", "tars": 40, "kind": "images", "metadata": {"folder": str(folder)}}
+    data = {"name": "laion", "tars": 40, "kind": "images", "metadata": {"folder": str(parts)}}
     return {**data, **changes}
 
 

@@ -215,7 +215,7 @@ EDITS = [
         "training/metadata.py",
         "fill_null(known, True)",
         "fill_null(known, False)",
-        {"filter_metadata", "fetch_training_images"},
+        {"filter_metadata"},
     ),
 ]
 
