@@ -95,6 +95,16 @@ def test_seconds_stand_below_the_steps_that_took_them() -> None:
         assert seconds.transData.transform((step / 10, 0))[0] == pytest.approx(x, abs=0.5)
 
 
+def test_seconds_beyond_the_last_step_stand_beyond_it() -> None:
+    """No label of the time lies on another: what is not drawn is not put at the end."""
+    figure, _ = line_figure("losses", "loss", ROWS, ["loss"], logarithmic=True)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    (seconds,) = axes.child_axes
+    places = seconds.transData.transform([(tick, 0) for tick in (9.0, 10.0, 11.0, 12.0)])[:, 0]
+    assert np.diff(places) == pytest.approx([places[1] - places[0]] * 3)
+
+
 def test_values_without_a_logarithm_are_counted() -> None:
     rows = [{"step": k, "seconds": k, "kl": float(k)} for k in range(3)]
     figure, hidden = line_figure("Title", "loss", rows, ["kl"], logarithmic=True)

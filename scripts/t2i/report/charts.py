@@ -201,8 +201,10 @@ def line_figure(
         axes.set_yscale("log")
     else:
         axes.set_ylim(-0.02, 1.02)
+    # Twice the last values go on as before, where a tick may stand beyond what is drawn.
     steps_known, seconds_known = (
-        np.array([0.0, *(row[key] for row in curve)]) for key in ("step", "seconds")
+        np.array([0.0, *(row[key] for row in curve), 2 * curve[-1][key]])
+        for key in ("step", "seconds")
     )
     axes.set_xlim(0, max(1, *(row["step"] for row in curve)))
     seconds = axes.secondary_xaxis(
