@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from t2i.base.files import read_json
+from t2i.base.files import read_json, write_json
 from t2i.training import rank
 from t2i.training.checkpoints import read_facts, weights_file
+from t2i.training.launch import launch
 from t2i.training.trainer import Place
 from trainings import ALONE, request, write_data
 
@@ -75,3 +76,17 @@ def test_weights_and_record_are_those_of_any_device(data, alone, tmp_path: Path)
     assert {name: value.shape for name, value in one.items()} == {
         name: value.shape for name, value in other.items()
     }
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch sees no two GPUs")
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_gpus_are_one_with_the_double_batch(parallel: str, data, tmp_path: Path) -> None:
+    """As two processes are on a CPU; sums on a GPU have another order."""
+    given = request(data, tmp_path / "two", device="cuda", processes=2, parallel=parallel)
+    write_json(tmp_path / "request.json", given)
+    launch(tmp_path / "request.json")
+    rank.train(request(data, tmp_path / "one", device="cuda"), GPU)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    two, one = (load_file(weights_file(tmp_path / name, 6)) for name in ("two", "one"))
+    for name, value in one.items():
+        assert float((two[name] - value).abs().mean()) <= 2e-5, name
