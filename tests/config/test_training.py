@@ -75,14 +75,14 @@ def test_missing_tars_are_counted(tmp_path: Path) -> None:
 
 
 def laion(parts: Path, **changes: Any) -> dict[str, Any]:
-    """Data of a training of which the images are downloaded."""
+    """Data of a training of which the images are downloaded, by two parts of metadata."""
+    for number in range(2):
+        (parts / f"part-{number:05d}-5b54.snappy.parquet").touch()
     data = {"name": "laion", "tars": 40, "kind": "images", "metadata": {"folder": str(parts)}}
     return {**data, **changes}
 
 
 def test_metadata_makes_its_tars(tmp_path: Path) -> None:
-    for number in range(2):
-        (tmp_path / f"part-{number:05d}-5b54.snappy.parquet").touch()
     checked = checked_config(config(data=laion(tmp_path)), SCHEMA, SOURCES)["training"]
     assert (checked["data"]["metadata"]["pieces"], checked["data"]["metadata"]["rows"]) == (26, 1e4)
     _, rows = training_bytes(Job("filter_metadata"), checked, 64)
@@ -101,8 +101,6 @@ def test_metadata_makes_its_tars(tmp_path: Path) -> None:
     ids=["parts", "kind", "two sources", "drawn"],
 )
 def test_a_mistake_of_metadata_is_named(changes, message, tmp_path: Path) -> None:
-    for number in range(2):
-        (tmp_path / f"part-{number:05d}-5b54.snappy.parquet").touch()
     with pytest.raises(ConfigError) as error:
         checked_config(config(data=laion(tmp_path, **changes)), SCHEMA, SOURCES)
     assert message in str(error.value)

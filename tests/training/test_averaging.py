@@ -16,10 +16,14 @@ from t2i.training.checkpoints import STATE
 from t2i.training.launch import SCRIPTS
 from trainings import ALONE, request, write_data
 
+# Processes with many parts, of which the second draws other weights to begin with.
 MANY_PARTS = """
+import os
 from functools import partial
 from t2i.training import rank, trainer
 
+drawn = rank.sd2_unet
+rank.sd2_unet = lambda sizes, seed: drawn(sizes, seed=seed + int(os.environ["RANK"]))
 trainer.parts_of = partial(trainer.parts_of, size=100_000)
 rank.main()
 """
@@ -34,7 +38,7 @@ def test_parts_hold_every_parameter_once_in_order() -> None:
 
 @pytest.mark.slow
 def test_parts_change_no_number(tmp_path: Path) -> None:
-    """Two processes with many parts are one process with the double batch."""
+    """Two processes are one with the double batch, whatever the second one's first weights."""
     data = write_data(tmp_path)
     given = request(data, tmp_path / "two", processes=2, steps=3, interval=3)
     write_json(tmp_path / "request.json", given)

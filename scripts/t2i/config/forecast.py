@@ -212,9 +212,10 @@ def training_bytes(job: Job, training: dict[str, Any], samples: int) -> tuple[st
         first = int(job.wildcards["step"]) == steps[0]
         return "checkpoints", 4 * PARAMETERS[training["network"]] + (states if first else 0)
     metadata = data["metadata"]
-    rows = LARGEST_TAR if data["folder"] or data["published"] else data["images"]
     if metadata:
         rows = metadata["rows"] * (metadata["pieces"] if job.rule == "filter_metadata" else 1)
+    else:
+        rows = LARGEST_TAR if data["folder"] or data["published"] else data["images"]
     image = image_bytes(data["side"]) + TAR_ROW
     moments = 4 * 8 * (data["side"] // PIXELS_PER_LATENT) ** 2 + TAR_ROW
     of_a_row = {

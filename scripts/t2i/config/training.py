@@ -50,19 +50,17 @@ def _data(data: dict[str, Any]) -> Iterator[str]:
         yield "  training.data: give one of `folder`, `published` and `metadata`"
     elif metadata:
         yield from _metadata(metadata, tars, data.get("kind"))
-    elif published:
-        return
-    elif folder is None:
-        yield (
-            f"  training.data.folder: {data.get('name')!r} is not drawn; give `folder`, or "
-            "`published` or `metadata` to fetch it"
-        )
-    else:
+    elif folder:
         names = [f"{number:05d}.tar" for number in range(tars)]
         missing = [name for name in names if not Path(folder, name).is_file()]
         if missing:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             yield f"  training.data.folder: {folder} has no {missing[0]}{more} of {tars}"
+    elif not published:
+        yield (
+            f"  training.data.folder: {data.get('name')!r} is not drawn; give `folder`, or "
+            "`published` or `metadata` to fetch it"
+        )
 
 
 def _metadata(metadata: dict[str, Any], tars: int, kind: str | None) -> Iterator[str]:

@@ -32,6 +32,15 @@ def parts_of(parameters: Iterable[nn.Parameter], size: int = PART) -> list[list[
     return parts
 
 
+def share_weights(network: nn.Module) -> None:
+    """Give all processes the first one's weights.
+
+    They are drawn from one seed, but a node with another kind of CPU may round otherwise.
+    """
+    for parameter in network.parameters():
+        dist.broadcast(parameter.detach(), 0)
+
+
 def as_they_arrive(optimizers: list[Optimizer]) -> Iterator[Optimizer]:
     """Sum the gradients of all processes; yield each optimiser when its own are there.
 

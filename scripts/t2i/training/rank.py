@@ -32,6 +32,7 @@ from t2i.base.numerics import set_up_torch
 from t2i.job.device import describe_device
 from t2i.job.parent import die_with_scheduler
 from t2i.job.software import software_versions
+from t2i.training.averaging import share_weights
 from t2i.training.checkpoints import write_manifest
 from t2i.training.encodings import Encodings
 from t2i.training.layout import keep_channels_last
@@ -99,6 +100,8 @@ def prepared_network(
     plain = sd2_unet(request["sizes"], seed=settings.seed).to(place.device)
     plain.train()
     sharded = place.world > 1 and request["parallel"] == "fsdp"
+    if place.world > 1 and not sharded:
+        share_weights(plain)
     if place.device.startswith("cuda"):
         if not sharded:  # parts of a parameter have to be contiguous
             keep_channels_last(plain)
@@ -106,9 +109,8 @@ def prepared_network(
         torch.backends.cudnn.allow_tf32 = settings.precision != "fp32"
     if sharded:
         shard(plain, place)
-    network: Any = plain
-    if request["compile"]:
-        network = torch.compile(plain, mode=request["compile"])
+    mode = request["compile"]
+    network: Any = torch.compile(plain, mode=mode) if mode else plain
     return network, plain
 
 
