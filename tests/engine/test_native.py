@@ -17,6 +17,7 @@ from mutations import Edit
 from random_sdxl import TEXT_WIDTH, random_unet, random_vae
 from t2i.base.images import Images
 from t2i.engine import blocks, latents, loop, operations, unet, vae
+from t2i.engine.blocks import Parts
 from t2i.engine.build import build_engine
 from t2i.engine.cache import deep_steps
 from t2i.engine.load import load_engine
@@ -84,7 +85,7 @@ def unet_error() -> float:
     network, given, largest = drawn_network(random_unet(), 1), unet_inputs(), 0.0
     timesteps = torch.tensor([951.0, 1.0])
     with torch.inference_mode():
-        ours = unet.UNet(network.state_dict(), network.config, PLAIN)
+        ours = unet.UNet(network.state_dict(), network.config, Parts(PLAIN))
         shifts = ours.shifts(timesteps, given["pooled"], given["sizes"])
         prompts = ours.prompts(given["context"])
         for timestep, shift in zip(timesteps, shifts, strict=True):
@@ -247,7 +248,7 @@ def test_another_structure_is_refused() -> None:
     ):
         other = UNet2DConditionModel.from_config(config | change)
         with pytest.raises(ValueError, match=said):
-            UNet(other.state_dict(), other.config, PLAIN)
+            UNet(other.state_dict(), other.config, Parts(PLAIN))
 
 
 def test_a_painter_uses_the_back_end_of_its_engine(micro_model, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import peers
 from micro_model import SETTINGS, MicroModel
 from t2i.base.files import read_json
 from t2i.engine import latents, reference
+from t2i.engine.blocks import Parts
 from t2i.engine.build import build_engine
 from t2i.engine.load import load_engine
 from t2i.engine.loop import Loop
@@ -47,7 +48,7 @@ def noise(network: UNet2DConditionModel) -> torch.Tensor:
     sample = torch.randn(1, 4, 16, 16, generator=generator)
     context = torch.randn(1, 77, config.cross_attention_dim, generator=generator)
     with torch.inference_mode():
-        native = UNet(network.state_dict(), config, PLAIN)
+        native = UNet(network.state_dict(), config, Parts(PLAIN))
         shift = native.shifts(torch.tensor([501.0]), *added.values())[0]
         ours, _ = native(sample.permute(0, 2, 3, 1).contiguous(), shift, native.prompts(context))
         theirs = network(sample, 501.0, context, added_cond_kwargs=added)[0]

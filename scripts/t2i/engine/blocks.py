@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,11 @@ class Tensors:
 
     def __init__(self, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
         self._tensors, self._prefix = tensors, prefix
+
+    @property
+    def path(self) -> str:
+        """The prefix."""
+        return self._prefix
 
     def __call__(self, name: str) -> Tensor:
         return self._tensors[self._prefix + name]
@@ -48,14 +53,6 @@ class Tensors:
     def convolution(self, name: str) -> tuple[Tensor, Tensor]:
         """A convolution's kernel and bias."""
         return self.kernel(f"{name}.weight"), self(f"{name}.bias")
-
-    def upsampler(self) -> tuple[Tensor, Tensor] | None:
-        """Kernel and bias of a level's `upsample_convolution`, if it has one."""
-        if "upsamplers.0.conv.weight" not in self:
-            return None
-        kernel = subpixel_weight(self("upsamplers.0.conv.weight"))
-        kernel = kernel.contiguous(memory_format=torch.channels_last)
-        return kernel, self("upsamplers.0.conv.bias")
 
 
 class Norm(NamedTuple):
@@ -110,10 +107,14 @@ class ResidualBlock:
         features = self._ops.convolution(features, self._kernels[1])
         if not self._shortcut:
             return self._ops.add(features, sources[0], self._bias)
+        return self._ops.add(features, self._projected(sources), None)
+
+    def _projected(self, sources: Sequence[Tensor]) -> Tensor:
+        """The sources as wide as the result, with the last biases added."""
         residual = F.linear(sources[0], self._shortcut[0], self._bias)
         for source, weight in zip(sources[1:], self._shortcut[1:], strict=True):
             residual = self._ops.linear_add(residual, source, weight)
-        return self._ops.add(features, residual, None)
+        return residual
 
 
 class TransformerBlock:
@@ -171,6 +172,25 @@ class TransformerBlock:
         return features.view(n, length, parts, self._heads, -1).unbind(2)
 
 
+class Inner(Protocol):
+    """A block of a transformer."""
+
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """Keys and values of the prompt's embeddings (n, tokens, width)."""
+
+    def __call__(self, features: Tensor, prompt: KeysValues) -> Tensor:
+        """Features (n, length, channels) of features, whose memory is used again."""
+
+
+class TransformerPart(Protocol):
+    """A transformer with all around it."""
+
+    blocks: Sequence[Inner]
+
+    def __call__(self, features: Tensor, prompts: Iterator[KeysValues]) -> Tensor:
+        """Features (n, h, w, channels) of features."""
+
+
 class Transformer:
     """A norm, a projection, blocks, a projection back, and the input added."""
 
@@ -179,11 +199,12 @@ class Transformer:
         weights = tensors("norm.weight"), tensors("norm.bias")
         self._norm = Norm(*weights, groups, TRANSFORMER_EPSILON)
         self._in = tensors("proj_in.weight"), tensors("proj_in.bias")
-        self.blocks: list[TransformerBlock] = []
+        blocks: list[TransformerBlock] = []
         carried: Tensor | None = None
         for part in tensors.several("transformer_blocks"):
-            self.blocks.append(TransformerBlock(part, heads, carried, ops))
-            carried = self.blocks[-1].left
+            blocks.append(TransformerBlock(part, heads, carried, ops))
+            carried = blocks[-1].left
+        self.blocks: Sequence[Inner] = blocks
         weight, bias = tensors("proj_out.weight"), tensors("proj_out.bias")
         if carried is not None:
             bias = (weight.float() @ carried + bias.float()).to(bias.dtype)
@@ -196,3 +217,27 @@ class Transformer:
         for block in self.blocks:
             inner = block(inner, next(prompts))
         return self._ops.add(F.linear(inner, *self._out).view_as(features), features, None)
+
+
+class Parts:
+    """Makes the parts of a UNet from their tensors."""
+
+    def __init__(self, ops: Operations) -> None:
+        self.ops = ops
+
+    def residual(
+        self, tensors: Tensors, widths: Sequence[int], groups: int, epsilon: float
+    ) -> ResidualBlock:
+        """A residual block whose sources have `widths` channels."""
+        return ResidualBlock(tensors, widths, groups, epsilon, self.ops)
+
+    def transformer(self, tensors: Tensors, heads: int, groups: int) -> TransformerPart:
+        """A transformer."""
+        return Transformer(tensors, heads, groups, self.ops)
+
+    def upsampler(self, tensors: Tensors) -> Callable[[Tensor], Tensor]:
+        """Pixels doubled, then a 3x3 convolution."""
+        kernel = subpixel_weight(tensors("conv.weight"))
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        bias, upsample = tensors("conv.bias"), self.ops.upsample_convolution
+        return lambda features: upsample(features, kernel, bias)

@@ -20,7 +20,7 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from torch import Tensor
 
 from t2i.base.images import Images
-from t2i.engine.blocks import KeysValues
+from t2i.engine.blocks import KeysValues, Parts
 from t2i.engine.cache import deep_steps
 from t2i.engine.half_precision import fast_products
 from t2i.engine.manifest import EngineError
@@ -65,10 +65,17 @@ class Loop:
 
     `manifest` is the engine's: steps, guidance, cache, vae (number format of the decoder; None:
     diffusers' choice). The pipeline's UNet and decoder are taken apart, so nothing else may use
-    them afterwards. Raises EngineError where a patch changed what is not called here.
+    them afterwards. `parts` makes the UNet's parts, otherwise `ops` does. Raises EngineError where
+    a patch changed what is not called here.
     """
 
-    def __init__(self, pipeline: Any, manifest: dict[str, Any], ops: Operations = PLAIN) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        manifest: dict[str, Any],
+        ops: Operations = PLAIN,
+        parts: Parts | None = None,
+    ) -> None:
         check_unpatched(pipeline)
         unet, vae = pipeline.unet, pipeline.vae
         self.device, self.dtype = unet.device, unet.dtype
@@ -77,7 +84,7 @@ class Loop:
         self.guidance: float = manifest["guidance"]
         self.deep = deep_steps(manifest["cache"], manifest["steps"])
         self.schedule = Schedule.of(pipeline.scheduler, manifest["steps"], str(self.device))
-        self.unet = UNet(unet.state_dict(), unet.config, ops)
+        self.unet = UNet(unet.state_dict(), unet.config, parts or Parts(ops))
         self._vae_config, self._ops = vae.config, ops
         self._vae_tensors = dict(vae.state_dict())
         kind = manifest["vae"] or ("fp32" if self._upcasts() else None)

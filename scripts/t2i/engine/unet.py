@@ -10,7 +10,7 @@ UNet with fewer of them (`t2i.engine.prune`) runs as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
-from t2i.engine.blocks import KeysValues, Norm, ResidualBlock, Tensors, Transformer
-from t2i.engine.operations import Operations
+from t2i.engine.blocks import KeysValues, Norm, Parts, ResidualBlock, Tensors, TransformerPart
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,15 @@ class Level:
     """A block of diffusers: residual blocks, some with a transformer after them, and a scaler."""
 
     residuals: list[ResidualBlock]
-    transformers: list[Transformer]
-    scale: tuple[Tensor, Tensor] | None  # kernel and bias of the down- or upsampler
+    transformers: list[TransformerPart]
+    scale: Callable[[Tensor], Tensor] | None  # the down- or upsampler
 
     @property
     def width(self) -> int:
         """Channels of the result."""
         return self.residuals[-1].width
 
-    def pairs(self) -> Iterator[tuple[ResidualBlock, Transformer | None]]:
+    def pairs(self) -> Iterator[tuple[ResidualBlock, TransformerPart | None]]:
         """Each residual block with the transformer after it."""
         yield from zip_longest(self.residuals, self.transformers)
 
@@ -56,12 +55,12 @@ class Kept(NamedTuple):
 class UNet:
     """The UNet of a checkpoint (`tensors` by diffusers' names) with its configuration.
 
-    Raises ValueError for a structure other than SDXL's.
+    `parts` makes its parts. Raises ValueError for a structure other than SDXL's.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], config: Any, ops: Operations) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], config: Any, parts: Parts) -> None:
         _check_structure(config)
-        self._ops, self._config = ops, config
+        self._ops, self._parts, self._config = parts.ops, parts, config
         whole = Tensors(tensors)
         heads: Sequence[int] = config.attention_head_dim  # diffusers' name for their number
         self._conv_in = whole.convolution("conv_in")
@@ -102,16 +101,22 @@ class UNet:
         groups, residuals = self._config.norm_num_groups, []
         for tensors in part.several("resnets"):
             widths = [width, skips.pop()] if skips else [width]
-            block = ResidualBlock(tensors, widths, groups, self._config.norm_eps, self._ops)
+            block = self._parts.residual(tensors, widths, groups, self._config.norm_eps)
             residuals.append(block)
             width = block.width
         transformers = [
-            Transformer(tensors, heads, groups, self._ops) for tensors in part.several("attentions")
+            self._parts.transformer(tensors, heads, groups)
+            for tensors in part.several("attentions")
         ]
-        scale = part.upsampler()
-        if "downsamplers.0.conv.weight" in part:
-            scale = part.convolution("downsamplers.0.conv")
+        scale = None
+        if "upsamplers.0.conv.weight" in part:
+            scale = self._parts.upsampler(part.below("upsamplers.0"))
+        elif "downsamplers.0.conv.weight" in part:
+            scale = self._downsampler(*part.convolution("downsamplers.0.conv"))
         return Level(residuals, transformers, scale)
+
+    def _downsampler(self, kernel: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda features: self._ops.convolution(features, kernel, stride=2) + bias
 
     def prompts(self, context: Tensor) -> list[KeysValues]:
         """Keys and values of each layer for the prompt's embeddings (n, tokens, width)."""
@@ -148,7 +153,7 @@ class UNet:
         shifts, keys_values = iter(shift.split(self._widths, dim=1)), iter(prompts)
 
         def through(
-            pair: tuple[ResidualBlock, Transformer | None], features: Tensor, *skip: Tensor
+            pair: tuple[ResidualBlock, TransformerPart | None], features: Tensor, *skip: Tensor
         ) -> Tensor:
             block, transformer = pair
             features = block([features, *skip], next(shifts))
@@ -161,8 +166,7 @@ class UNet:
                 features = through(pair, features)
                 skips.append(features)
             if level.scale is not None:
-                kernel, bias = level.scale
-                features = self._ops.convolution(features, kernel, stride=2) + bias
+                features = level.scale(features)
                 skips.append(features)
         kept = tuple(skips[1 : 1 + len(self._down[0].residuals)])
         for pair in self._middle.pairs():
@@ -173,7 +177,7 @@ class UNet:
             for pair in level.pairs():
                 features = through(pair, features, skips.pop())
             if level.scale is not None:
-                features = self._ops.upsample_convolution(features, *level.scale)
+                features = level.scale(features)
         return self._leave(features), Kept(entered, kept)
 
     def shallow(self, sample: Tensor, shift: Tensor, kept: Kept) -> Tensor:

@@ -7,14 +7,14 @@ heads are too wide for the usual kernels, is two products and a softmax, image b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.engine.blocks import Norm, ResidualBlock, Tensors
+from t2i.engine.blocks import Norm, Parts, ResidualBlock, Tensors
 from t2i.engine.operations import Operations
 
 EPSILON = 1e-6  # of every norm; diffusers has it as a constant
@@ -66,9 +66,12 @@ class Decoder:
         middle = part.below("mid_block")
         self._middle = residuals(middle)
         self._attention = Attention(middle.below("attentions.0"), groups, ops)
-        self._levels: list[tuple[list[ResidualBlock], tuple[Tensor, Tensor] | None]] = []
+        self._levels: list[tuple[list[ResidualBlock], Callable[[Tensor], Tensor] | None]] = []
         for level in part.several("up_blocks"):
-            self._levels.append((residuals(level), level.upsampler()))
+            scale = None
+            if "upsamplers.0.conv.weight" in level:
+                scale = Parts(ops).upsampler(level.below("upsamplers.0"))
+            self._levels.append((residuals(level), scale))
         norm = part("conv_norm_out.weight"), part("conv_norm_out.bias")
         self._norm_out = Norm(*norm, groups, EPSILON)
         self._conv_out = part.convolution("conv_out")
@@ -86,7 +89,7 @@ class Decoder:
             for block in residuals:
                 features = _pass(block, features)
             if scale is not None:
-                features = self._ops.upsample_convolution(features, *scale)
+                features = scale(features)
         features = self._ops.group_norm([features], *self._norm_out, silu=True)
         kernel, bias = self._conv_out
         return self._ops.convolution(features, kernel) + bias

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+QUANTISED = 4096  # numbers that a program makes fp8
 TILE = 16  # rows that a program takes at a time
 PROGRAMS = 8192  # that take statistics, about; a GPU runs some thousands at once
 MOST_PIECES = 512  # of an image, which one program merges
@@ -94,10 +95,19 @@ def _group_scales(
 
 
 @triton.jit
+def _stored(values, factor, result, quantised: tl.constexpr):
+    """Values in the result's format; fp8's are multiplied with `factor` and end at 448."""
+    if quantised:
+        values = tl.minimum(tl.maximum(values * factor, -448.0), 448.0)
+    return values.to(result.dtype.element_ty)
+
+
+@triton.jit
 def _apply(
     features,
     scales,
     result,
+    factor,
     offset,
     channels,
     rows,
@@ -106,6 +116,7 @@ def _apply(
     piece: tl.constexpr,
     tile: tl.constexpr,
     silu: tl.constexpr,
+    quantised: tl.constexpr,
 ):
     """Scaled and shifted features of one source, at their place among the result's channels."""
     column = tl.program_id(0) * block + tl.arange(0, block)
@@ -120,7 +131,7 @@ def _apply(
         if silu:
             values = values / (1.0 + tl.exp(-values))
         target = result + index[:, None] * channels + offset + column[None, :]
-        tl.store(target, values.to(result.dtype.element_ty))
+        tl.store(target, _stored(values, factor, result, quantised))
 
 
 def group_norm_applies(sources: Sequence[Tensor], *_: Any, **__: Any) -> bool:
@@ -141,8 +152,9 @@ def group_norm(
     epsilon: float,
     silu: bool,
     shift: Tensor | None = None,
+    factor: float | None = None,
 ) -> Tensor:
-    """As `t2i.engine.operations.group_norm`."""
+    """As `t2i.engine.operations.group_norm`; with `factor`, times that and in e4m3."""
     n, height, width, _ = sources[0].shape
     rows, channels = height * width, sum(source.shape[-1] for source in sources)
     block = 128 if all(source.shape[-1] % 128 == 0 for source in sources) else 64
@@ -150,7 +162,7 @@ def group_norm(
     number = rows // piece
     pieces = weight.new_empty(n, number, 2, channels, dtype=torch.float32)
     scales = weight.new_empty(n, 2, channels, dtype=torch.float32)
-    result = sources[0].new_empty(n, height, width, channels)
+    result = _empty(sources[0], (n, height, width, channels), factor)
     offset = 0
     for source in sources:
         own = source.shape[-1]
@@ -185,6 +197,7 @@ def group_norm(
             source,
             scales,
             result,
+            factor or 1.0,
             offset,
             channels,
             rows,
@@ -193,6 +206,7 @@ def group_norm(
             applied,
             TILE,
             silu,
+            factor is not None,
             num_warps=2,
         )
         offset += own
@@ -217,11 +231,13 @@ def _layer_norm(
     bias,
     shift,
     result,
+    factor,
     epsilon,
     channels: tl.constexpr,
     padded: tl.constexpr,
     rows: tl.constexpr,
     shifted: tl.constexpr,
+    quantised: tl.constexpr,
 ):
     row = (tl.program_id(0) * rows + tl.arange(0, rows)).to(tl.int64)
     column = tl.arange(0, padded)
@@ -237,7 +253,7 @@ def _layer_norm(
     scale = tl.load(weight + column, mask=column < channels, other=0.0).to(tl.float32)
     offset = tl.load(bias + column, mask=column < channels, other=0.0).to(tl.float32)
     values = distances * inverse[:, None] * scale[None, :] + offset[None, :]
-    tl.store(result + place, values.to(result.dtype.element_ty), mask=known)
+    tl.store(result + place, _stored(values, factor, result, quantised), mask=known)
 
 
 def layer_norm_applies(features: Tensor, *_: Any, **__: Any) -> bool:
@@ -247,24 +263,53 @@ def layer_norm_applies(features: Tensor, *_: Any, **__: Any) -> bool:
 
 
 def layer_norm(
-    features: Tensor, weight: Tensor, bias: Tensor, epsilon: float, shift: Tensor | None = None
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    epsilon: float,
+    shift: Tensor | None = None,
+    factor: float | None = None,
 ) -> Tensor:
-    """As `t2i.engine.operations.layer_norm`."""
+    """As `t2i.engine.operations.layer_norm`; with `factor`, times that and in e4m3."""
     channels = features.shape[-1]
     number = features.numel() // channels
     rows = 1 if channels > 1024 else 4
-    result = torch.empty_like(features)
+    result = _empty(features, features.shape, factor)
     _layer_norm[(number // rows,)](
         features,
         weight,
         bias,
         weight if shift is None else shift,
         result,
+        factor or 1.0,
         epsilon,
         channels,
         triton.next_power_of_2(channels),
         rows,
         shift is not None,
+        factor is not None,
         num_warps=rows if rows > 1 else 2,
     )
+    return result
+
+
+def _empty(features: Tensor, shape: Sequence[int], factor: float | None) -> Tensor:
+    """Memory for a result: in the features' format, or in e4m3."""
+    kind = features.dtype if factor is None else torch.float8_e4m3fn
+    return features.new_empty(*shape, dtype=kind)
+
+
+@triton.jit
+def _quantise(features, result, factor, number, block: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    values = tl.load(features + place, mask=place < number, other=0.0).to(tl.float32)
+    tl.store(result + place, _stored(values, factor, result, True), mask=place < number)
+
+
+def quantise(features: Tensor, factor: float) -> Tensor:
+    """Features times `factor` in e4m3; what is too large becomes the largest number."""
+    features = features.contiguous()
+    result = _empty(features, features.shape, factor)
+    blocks = triton.cdiv(features.numel(), QUANTISED)
+    _quantise[(blocks,)](features, result, factor, features.numel(), QUANTISED, num_warps=8)
     return result

@@ -1,0 +1,50 @@
+"""The parts of a UNet with fp8 products: by Hopper's kernels on Hopper, else in plain PyTorch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from t2i.engine.blocks import Parts
+from t2i.engine.fp8.blocks import Fp8Parts
+from t2i.engine.fp8.layers import Layers, Observer
+from t2i.engine.fp8.scales import read_scales
+from t2i.engine.operations import PLAIN, Operations
+
+LOG = logging.getLogger(__name__)
+
+
+def fp8_parts(settings: Mapping[str, Any], scales: Mapping[str, float], ops: Operations) -> Parts:
+    """The parts that an engine's `fp8` settings ask for; `ops` are those of everything else."""
+    kind = Layers
+    if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9:
+        from t2i.engine.kernels.hopper.layers import HopperLayers
+
+        kind = HopperLayers
+    elif torch.cuda.is_available():
+        LOG.warning(
+            "%s is no Hopper GPU: fp8 products are computed in fp32, as slow as that is; use a "
+            "variant without fp8 here, whose images come faster",
+            torch.cuda.get_device_name(),
+        )
+    return Fp8Parts(
+        ops,
+        kind(scales, ops, settings["attention"]),
+        settings["convolutions"],
+        settings["keep"],
+    )
+
+
+def engine_parts(settings: Mapping[str, Any], scales: Path, ops: Operations = PLAIN) -> Parts:
+    """The same of an engine whose scales, in a file, were verified before."""
+    return fp8_parts(settings, read_scales(scales), ops)
+
+
+def observing_parts(settings: Mapping[str, Any], ops: Operations) -> tuple[Parts, Observer]:
+    """The same without fp8, and what remembers the magnitudes."""
+    observer = Observer(ops)
+    return Fp8Parts(ops, observer, settings["convolutions"], settings["keep"]), observer
