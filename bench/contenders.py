@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SDXL = ROOT / "config" / "models" / "sdxl-base-1.0"
 MICRO = ROOT / "models" / "micro-sdxl"
 STEPS, GUIDANCE, SEED = 20, 8.0, 0
-NAMES = ("reference", "inductor", "compiled", "native fp16", "native bf16", "cache", "single")
+FP8 = {"attention": True, "convolutions": True, "keep": ["up_blocks.2.resnets.2"]}
+CALIBRATED = 4  # captions; random weights need no more
+NAMES = (
+    *("reference", "inductor", "compiled", "native fp16", "native bf16", "cache", "single"),
+    *("fp8", "fp8 cache", "fp8 single"),
+)
 sys.path.insert(0, str(ROOT / "scripts"))
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as jobs have it
 
@@ -38,6 +43,7 @@ class Bench:
         side = 128 if self.cuda or options.model else 16
         self.latent = random.standard_normal((1, 4, side, side)).astype(np.float32)
         torch.backends.cudnn.deterministic = True
+        self._scales: dict[str, float] | None = None
 
     @property
     def label(self) -> str:
@@ -69,6 +75,30 @@ class Bench:
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def scales(self, options: dict[str, Any], operations: Any) -> dict[str, float]:
+        """Scales of fp8, calibrated once on a few of the captions."""
+        import torch
+
+        from t2i.engine.fp8.calibrate import calibrate
+        from t2i.engine.fp8.scales import LARGEST
+        from t2i.prompts.tokens import PromptTokens
+
+        if self._scales is None:
+            tokens = self.tokens
+            few = [ids[:CALIBRATED] for ids in (tokens.first, tokens.second)]
+            negative = tokens.negative_first, tokens.negative_second
+            pipeline = self.pipeline(torch.bfloat16)
+            seen = calibrate(
+                pipeline,
+                options,
+                PromptTokens(*few, *negative),
+                self.latent,
+                CALIBRATED,
+                operations,
+            )
+            self._scales = {name: value / LARGEST for name, value in seen.items()}
+        return self._scales
 
     def seconds(self, call: Callable[[], Any]) -> float:
         """Time of a call until the device has done it."""
@@ -143,11 +173,12 @@ class Diffusers:
             unet.compile(fullgraph=True, dynamic=False)
             vae.decode = torch.compile(vae.decode, dynamic=False)
 
-    def paint(self) -> Any:
-        """Images of one call."""
+    def paint(self, first: int = 0) -> Any:
+        """Images of one call, from the sample `first` on."""
         from t2i.engine.reference import generate
 
-        inputs = self._bench.tokens, range(self._size), self._bench.latent, self._size
+        indices = range(first, first + self._size)
+        inputs = self._bench.tokens, indices, self._bench.latent, self._size
         return generate(self.pipeline, *inputs, STEPS, GUIDANCE)
 
     def parts(self) -> dict[str, Callable[[], Any]]:
@@ -199,7 +230,9 @@ class Diffusers:
 class Native:
     """Our own loop."""
 
-    def __init__(self, bench: Bench, size: int, dtype: Any, cache: dict[str, int] | None) -> None:
+    def __init__(
+        self, bench: Bench, size: int, dtype: Any, cache: dict[str, int] | None, fp8: bool = False
+    ) -> None:
         from t2i.engine.loop import Loop
         from t2i.engine.operations import PLAIN
 
@@ -208,12 +241,19 @@ class Native:
             from t2i.engine.kernels.table import FAST as operations
         self._bench, self._size = bench, size
         options = {"steps": STEPS, "guidance": GUIDANCE, "cache": cache, "vae": "bf16"}
-        self.loop = Loop(bench.pipeline(dtype), options, operations)
+        parts = None
+        if fp8:
+            from t2i.engine.fp8.parts import fp8_parts
 
-    def paint(self) -> Any:
-        """Images of one call."""
-        bench = self._bench
-        return self.loop.images(bench.tokens, range(self._size), bench.latent, self._size)
+            options["fp8"] = FP8
+            scales = bench.scales(options, operations)
+            parts = fp8_parts(FP8, scales, operations)
+        self.loop = Loop(bench.pipeline(dtype), options, operations, parts)
+
+    def paint(self, first: int = 0) -> Any:
+        """Images of one call, from the sample `first` on."""
+        bench, indices = self._bench, range(first, first + self._size)
+        return self.loop.images(bench.tokens, indices, bench.latent, self._size)
 
     def parts(self) -> dict[str, Callable[[], Any]]:
         """Text encoders, what is done once per image, a pass of the UNet, the decoder."""
@@ -232,6 +272,7 @@ def contender(bench: Bench, name: str, batch: int) -> tuple[Any, int]:
     if name in ("reference", "inductor", "compiled"):
         size = 1 if name == "reference" else batch
         return Diffusers(bench, size, torch.float16, name), size
-    size = 1 if name == "single" else batch
+    size = 1 if "single" in name else batch
     dtype = torch.float16 if name == "native fp16" else torch.bfloat16
-    return Native(bench, size, dtype, {"interval": 2} if name == "cache" else None), size
+    cache = {"interval": 2} if "cache" in name else None
+    return Native(bench, size, dtype, cache, "fp8" in name), size

@@ -1,7 +1,7 @@
 """Engines: what a variant is built into once, before any image is generated.
 
 CONSUMES resources/{model}/, a variant's settings and patch, tokens, latent
-PRODUCES results/{run}/{variant}/engine/, compiled/; results/{run}/unets/
+PRODUCES results/{run}/{variant}/calibration/, engine/, compiled/; results/{run}/unets/
 """
 
 
@@ -61,12 +61,44 @@ rule recover_unet:
         "../scripts/recover_unet.py"
 
 
+rule calibrate_engine:
+    """Find the scales of an fp8 variant: the largest magnitudes without fp8, over all steps."""
+    input:
+        model=variant_weights,
+        patch=variant_patch,
+        unet=variant_unet,
+        tokens=calibration_tokens,
+        latents=f"resources/{DATASET}/latents.npy",
+    output:
+        scales=variant_file("calibration/scales.json"),
+    log:
+        "logs/{run}/{variant}/calibrate_engine.log",
+    benchmark:
+        "benchmarks/{run}/{variant}/calibrate_engine.tsv"
+    conda:
+        "../envs/torch.yaml"
+    container:
+        IMAGES["torch"]
+    threads: variant_threads
+    resources:
+        gpu=variant_gpus,
+        mem_mb=48000 if MODEL != embedded.MODEL else 4000,
+        runtime="2h",
+    params:
+        variant=variant_options,
+        model=f"resources/{MODEL}",
+        code=code("calibrate_engine"),
+    script:
+        "../scripts/calibrate_engine.py"
+
+
 rule build_engine:
     """Build a variant's engine: weights at its number format, its patch, and its identity."""
     input:
         model=variant_weights,
         patch=variant_patch,
         unet=variant_unet,
+        scales=variant_scales,
     output:
         manifest=variant_file("engine/engine.json"),
         weights=directory(variant_file("engine/weights")),

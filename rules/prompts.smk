@@ -2,7 +2,7 @@
 
 CONSUMES captions as published or annotations, CLIP's byte-pair merges or a model's own
 PRODUCES resources/{dataset}/captions.tsv, resources/{dataset}/tokens.{model}.npz, on demand
-  resources/{dataset}/calibration_captions.tsv
+  resources/{dataset}/calibration_captions.tsv, resources/{dataset}/calibration_tokens.{model}.npz
 """
 
 
@@ -106,3 +106,16 @@ rule tokenize_prompts:
         code=code("tokenize_prompts"),
     script:
         "../scripts/tokenize_prompts.py"
+
+
+use rule tokenize_prompts as tokenize_calibration_captions with:
+    input:
+        captions="resources/{dataset}/calibration_captions.tsv",
+        tokenizer=tokenizer_files,
+    output:
+        tokens="resources/{dataset}/calibration_tokens.{model}.npz",
+        truncated="resources/{dataset}/calibration_truncated.{model}.json",
+    log:
+        "logs/resources/tokenize_calibration_captions/{dataset}.{model}.log",
+    benchmark:
+        "benchmarks/resources/tokenize_calibration_captions/{dataset}.{model}.tsv"

@@ -15,5 +15,6 @@ with job_log(snakemake.log[0]):
             part,
             Variant(**snakemake.params.variant),
             Path(snakemake.input.unet) if snakemake.input.unet else None,
+            Path(snakemake.input.scales) if snakemake.input.scales else None,
         )
     print(f"engine {manifest['digest']}")

@@ -5,6 +5,7 @@ PRODUCES names only
 """
 
 from t2i.base.backends import NATIVE
+from t2i.mlperf import MLPERF_DATASET
 
 
 def variant_weights(wildcards):
@@ -60,6 +61,18 @@ def variant_unet(wildcards):
         return f"{folder}/recovered.safetensors"
     pruned = entry["blocks"] or entry["feed_forward"] < 1
     return f"{folder}/unet.safetensors" if pruned else entry["weights"]
+
+
+def calibration_tokens(wildcards):
+    """Token ids of the captions for calibration: the official ones, or the data set's own."""
+    kind = "calibration_tokens" if DATASET == MLPERF_DATASET else "tokens"
+    return f"resources/{DATASET}/{kind}.{MODEL}.npz"
+
+
+def variant_scales(wildcards):
+    """The scales of an fp8 variant, if it is one."""
+    fp8 = variant_settings(wildcards)["fp8"] is not None
+    return variant_file("calibration/scales.json") if fp8 else []
 
 
 def compiled_kernels(variant):

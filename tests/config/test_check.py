@@ -177,6 +177,11 @@ def test_null_takes_a_value_back():
             "unets.a.recovery: only micro-sdxl can be trained here",
         ),
         ({"variants.fp32.vae": "bf16"}, "variants.fp32.vae: only backend: native has it"),
+        ({"variants.fp32.fp8": {}}, "variants.fp32.fp8: only backend: native has it"),
+        (
+            {"variants.fp32": {"dtype": "fp16", "backend": "native", "fp8": {}}},
+            "variants.fp32.fp8: what is not fp8 is bf16; add dtype: bf16",
+        ),
         (
             {"variants.fp32.backend": "trt"},
             "variants.fp32.backend: got 'trt'; allowed are reference, inductor, native",

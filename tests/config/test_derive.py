@@ -44,6 +44,7 @@ def test_settings_of_a_variant_join_its_entry_with_what_holds_for_all():
         "guidance": 5.0,
         "backend": "reference",
         "cache": None,
+        "fp8": None,
         "vae": None,
         "unet": None,
     }

@@ -69,6 +69,10 @@ def test_a_variant_has_the_limit_of_its_number_format(tmp_path):
         config["variants"] = {"one": {"dtype": dtype}}
         windows = variant_windows(config, "one")
         assert windows == {**config["windows"], "image_difference": limit}
+    config["variants"] = {"one": {"dtype": "bf16", "fp8": {}}}
+    assert variant_windows(config, "one")["image_difference"] == LIMITS["bf16"]
+    config["windows"]["image_difference"]["fp8"] = 2.5
+    assert variant_windows(config, "one")["image_difference"] == 2.5
     assert variant_windows({**config, "windows": None}, "one") is None
     assert variant_windows({**config, "windows": WINDOWS}, "one") == WINDOWS
 

@@ -246,6 +246,22 @@ def test_what_was_done_to_the_weights(loadgen, tmp_path, dtype, weights, expecte
     assert found["weight_data_types"] == dtype
 
 
+@pytest.mark.parametrize(("convolutions", "attention"), [(True, True), (False, False)])
+def test_what_is_fp8_and_how_it_was_calibrated(loadgen, tmp_path, convolutions, attention):
+    fp8 = {"convolutions": convolutions, "attention": attention, "keep": ["up.2"], "captions": 500}
+    settings = {"dtype": "bf16", "fp8": fp8}
+    request = tree_request(settings=settings, weights=WEIGHTS, scenarios=("Offline",))
+    build_tree(tmp_path / "tree", loadgen, request)
+    place = "results/my-box/stable-diffusion-xl/Offline/measurements.json"
+    found = json.loads(content(tmp_path / "tree", place))
+    assert found["weight_data_types"] == "fp8, bf16"
+    assert found["weight_transformations"].startswith("rounded to bfloat16; transformers")
+    assert ("residual blocks" in found["weight_transformations"]) == convolutions
+    page = content(tmp_path / "tree", "documentation/my-box_calibration.md")
+    assert "at most 500 captions" in page and "and up.2." in page
+    assert ("softmax's weights are fp8" in page) == attention
+
+
 @pytest.mark.parametrize("division", ["closed", "open"])
 @pytest.mark.parametrize(
     ("change", "note"),

@@ -24,7 +24,10 @@ from torch import nn
 import peers
 from random_sdxl import RANDOM_CLIP, write_random_clip, write_random_sdxl
 from t2i.engine import build, latents, reference
+from t2i.engine.fp8.calibrate import calibrate
+from t2i.engine.fp8.scales import write_scales
 from t2i.engine.load import load_engine
+from t2i.engine.operations import PLAIN
 from t2i.engine.variant import Variant
 from t2i.generate.shard import Sample
 from t2i.metrics import clip, inception, scoring
@@ -64,6 +67,15 @@ class MicroModel:
         prompts = tokenizer.tokenize(self.prompts, *folders)
         negative = tokenizer.tokenize([peers.NEGATIVE_PROMPT], *folders)
         return PromptTokens(prompts.first, prompts.second, negative.first[0], negative.second[0])
+
+    def scales(self, path: Path, fp8: dict[str, Any]) -> Path:
+        """Scales for fp8 settings, in a file, by the library."""
+        pipeline, manifest = load_engine(self.engines["bf16"], "cpu")
+        latent = latents.read_latent(self.latent, pipeline.unet.config.sample_size)
+        tokens = self.tokens().begin(fp8["captions"])
+        seen = calibrate(pipeline, {**manifest, "fp8": fp8}, tokens, latent, 3, PLAIN)
+        write_scales(path, seen, {"captions": fp8["captions"]})
+        return path
 
     def images(
         self, pipeline: StableDiffusionXLPipeline, batch_size: int, count: int

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from t2i.base import code_digest
-from t2i.base.backends import BACKENDS, NATIVE
+from t2i.base.backends import BACKENDS, FP8, NATIVE
 
+CALIBRATING = {"calibrate_engine"}  # runs the native loop itself, whatever the variant
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Rules that may hold a GPU for long.
 GPU_RULES = {
+    "calibrate_engine",
     "compile_engine",
     "generate_shard",
     "extract_features",
@@ -114,7 +116,13 @@ EDITS = [
         ".floor()",
         SAMPLING | {"compile_engine"},
     ),
-    ("a cast of weights", "engine/build.py", ".to(dtype)", ".to(dtype).clone()", {"build_engine"}),
+    (
+        "a cast of weights",
+        "engine/build.py",
+        ".to(dtype)",
+        ".to(dtype).clone()",
+        {"build_engine", "calibrate_engine"},
+    ),
     ("a tensor that is missing", "engine/weights.py", "do not fit", "misfit", set()),
     (
         "the batches of a shard",
@@ -254,8 +262,43 @@ def test_an_edit_of_a_back_end_runs_its_own_variants_again(copy, before, module,
     PARSED.pop(path, None)
     try:
         assert all(own[rule] != digest for rule, digest in native().items())
-        assert digests(copy) == before or module == "engine/cache.py"
+        others, kept = (
+            {rule: digest for rule, digest in taken.items() if rule not in CALIBRATING}
+            for taken in (digests(copy), before)
+        )
+        assert others == kept or module == "engine/cache.py"
         assert digests(copy)["generate_shard"] == before["generate_shard"]
+    finally:
+        path.write_text(text, encoding="utf-8")
+        PARSED.pop(path, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("layers.py", "% 16", "% 32"),
+        ("product.cu", "128", "256"),
+        ("attention.cu", "128", "256"),
+        ("hopper.cuh", "128", "256"),
+    ],
+)
+def test_an_edit_of_a_kernel_in_cuda_runs_fp8_variants_again_and_no_others(copy, name, old, new):
+    path = copy / "t2i" / "engine" / "kernels" / "hopper" / name
+
+    def taken() -> list[str]:
+        PARSED.pop(path, None)
+        kinds = BACKENDS[NATIVE], (*BACKENDS[NATIVE], FP8)
+        return [code_digest.code_digest(copy / "generate_shard.py", kind) for kind in kinds]
+
+    native, fp8 = taken()
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    try:
+        assert taken()[0] == native
+        assert taken()[1] != fp8
+        assert digests(copy)["calibrate_engine"] == code_digest.code_digest(
+            SCRIPTS / "calibrate_engine.py"
+        )
     finally:
         path.write_text(text, encoding="utf-8")
         PARSED.pop(path, None)

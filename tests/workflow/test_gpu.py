@@ -34,6 +34,7 @@ pytestmark = [
 ]
 
 
+FP8 = {"attention": True, "convolutions": True, "keep": [], "captions": 4}
 FASTER = {
     "fp32": {"dtype": "fp32"},
     "fp16": {"dtype": "fp16"},
@@ -41,6 +42,8 @@ FASTER = {
     "fp16-vae": {"dtype": "fp16", "vae": "fp16"},
     "cache": {"dtype": "bf16", "cache": {"interval": 2}},
     "inductor": {"dtype": "fp16", "backend": "inductor"},
+    "fp8": {"dtype": "bf16", "fp8": FP8},
+    "fp8-bf16-attention": {"dtype": "bf16", "fp8": {**FP8, "attention": False}},
 }
 
 
@@ -116,7 +119,8 @@ def faster(request, micro_model: MicroModel, tmp_path_factory):
         guidance=peers.GUIDANCE,
         **options,
     )
-    build_engine(micro_model.model, folder, variant)
+    scales = variant.fp8 and micro_model.scales(folder / "found.json", variant.fp8)
+    build_engine(micro_model.model, folder, variant, scales=scales)
     write_tokens(folder / "tokens.npz", micro_model.tokens())
 
     def painter():

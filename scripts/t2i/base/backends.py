@@ -10,3 +10,4 @@ BACKENDS: dict[str, tuple[str, ...]] = {
     INDUCTOR: ("t2i.engine.inductor",),
     NATIVE: ("t2i.engine.loop", "t2i.engine.kernels.table"),
 }
+FP8 = "t2i.engine.fp8.parts"  # what the loop's UNet is made of for a variant with `fp8`

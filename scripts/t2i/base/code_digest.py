@@ -7,8 +7,9 @@ its SCHEMA numbers do: raise one where the form of what that module writes into 
 
 Reached are: the whole script; every name that a reached definition mentions; every statement of a
 module that is not a definition (it runs on import); and a whole module where it is
-used as a value. Not covered are modules outside the script's folder (pinned packages), files that
-are not Python (templates), and imports by name at run time, for which `also` names further modules.
+used as a value; and CUDA sources (*.cu, *.cuh) beside a reached module, whole. Not covered are
+modules outside the script's folder (pinned packages), other files that are not Python (templates),
+and imports by name at run time, for which `also` names further modules.
 """
 
 from __future__ import annotations
@@ -285,6 +286,9 @@ def code_definitions(script: Path, also: Sequence[str] = ()) -> dict[str, dict[s
             continue
         if text := module.part(name).text:
             counted.setdefault(str(relative), {})[name or ""] = text
+        for kernel in sorted(path.parent.glob("*.cu*")):
+            whole = {"": kernel.read_text(encoding="utf-8")}
+            counted.setdefault(str(kernel.relative_to(script.parent)), whole)
     return counted
 
 

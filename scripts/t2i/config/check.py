@@ -204,9 +204,11 @@ def _bad_backends(config: Config) -> Iterator[str]:
     """Options that a variant's back end has not, and deep steps that are none."""
     for name, variant in config.get("variants", {}).items():
         backend = variant.get("backend", REFERENCE)
-        for key in ("cache", "vae"):
+        for key in ("cache", "vae", "fp8"):
             if key in variant and backend != NATIVE:
                 yield f"  variants.{name}.{key}: only backend: native has it; add that"
+        if "fp8" in variant and variant.get("dtype") != "bf16":
+            yield f"  variants.{name}.fp8: what is not fp8 is bf16; add dtype: bf16"
         unet, known = variant.get("unet"), config.get("unets", {})
         if unet is not None and unet not in known:
             have = ", ".join(known) or "nothing"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i.base import embedded
-from t2i.base.backends import BACKENDS, REFERENCE
+from t2i.base.backends import BACKENDS, FP8, REFERENCE
 from t2i.base.datasets import VALIDATION_SET, dataset_files
 from t2i.base.yaml import Config
 from t2i.fetch.needed import SD2_FILE, model_sources, network_sources, tokenizer_sources
@@ -34,12 +34,14 @@ def variant_settings(config: Config, name: str) -> dict[str, Any]:
         "cache": variant.get("cache"),
         "vae": variant.get("vae"),
         "unet": variant.get("unet"),
+        "fp8": variant.get("fp8"),
     }
 
 
 def backend_modules(config: Config, name: str) -> tuple[str, ...]:
     """Modules that a variant's engine loads by name, for the digest of code."""
-    return BACKENDS[variant_settings(config, name)["backend"]]
+    settings = variant_settings(config, name)
+    return (*BACKENDS[settings["backend"]], *([FP8] if settings["fp8"] else []))
 
 
 def variant_model(config: Config, name: str) -> str:
@@ -139,12 +141,13 @@ def needed_sources(config: Config, sources: dict[str, Source]) -> list[str]:
 
 
 def variant_windows(config: Config, name: str) -> dict[str, Any] | None:
-    """The windows with the one `image_difference` that applies to a variant, by its dtype."""
+    """The windows with the one `image_difference` that applies to a variant, by its formats."""
     windows: dict[str, Any] | None = config["windows"]
     if windows is None or "image_difference" not in windows:
         return windows
-    limit = windows["image_difference"][config["variants"][name]["dtype"]]
-    return {**windows, "image_difference": limit}
+    limits, variant = windows["image_difference"], config["variants"][name]
+    kind = "fp8" if "fp8" in variant and "fp8" in limits else variant["dtype"]
+    return {**windows, "image_difference": limits[kind]}
 
 
 def reference_pixels(config: Config) -> list[str]:

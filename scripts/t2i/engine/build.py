@@ -28,7 +28,8 @@ from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
 from t2i.base.files import read_json, sha256_json, write_json
-from t2i.engine.manifest import EngineError, without_defaults
+from t2i.engine.fp8.scales import read_scales
+from t2i.engine.manifest import SCALES, EngineError, without_defaults
 from t2i.engine.prune import fit
 from t2i.engine.variant import DTYPES, NETWORKS, Variant
 from t2i.engine.weights import (
@@ -48,13 +49,18 @@ PICKLES = {".bin", ".ckpt", ".pkl", ".pt", ".pth"}
 
 
 def build_engine(
-    model: Path, folder: Path, variant: Variant, unet: Path | None = None
+    model: Path,
+    folder: Path,
+    variant: Variant,
+    unet: Path | None = None,
+    scales: Path | None = None,
 ) -> dict[str, Any]:
     """Build a variant's engine in `folder` from a model in diffusers' layout; return its manifest.
 
     Weights are cast tensor by tensor, which gives what loading at that number format gives. The
     fp16 files of a model that has them are used for fp16, as the reference does. A stand-in's
-    engine has no weights. `unet` is another UNet's file, which takes the place of the model's.
+    engine has no weights. `unet` is another UNet's file, which takes the place of the model's;
+    `scales` are those of an fp8 variant (`t2i.engine.fp8.scales`), which become part of it.
     """
     weights, dtype = folder / "weights", DTYPES[variant.dtype]
     sources = [] if variant.stand_in else _model_files(model, variant.dtype)
@@ -85,9 +91,15 @@ def build_engine(
         shutil.copyfile(path, folder / "patch.py")
         digest = digest_files([folder / "patch.py"])[folder / "patch.py"]
         patch = {"function": function, "digest": digest}
+    fp8 = None
+    if variant.fp8 is not None:
+        assert scales is not None
+        read_scales(scales)
+        shutil.copyfile(scales, folder / SCALES)
+        fp8 = {**variant.fp8, "scales": digest_files([folder / SCALES])[folder / SCALES]}
     files = sorted(targets.values())
     identity = {
-        **without_defaults({**asdict(variant), "patch": patch}),
+        **without_defaults({**asdict(variant), "patch": patch, "fp8": fp8}),
         "weights": {
             path.relative_to(weights).as_posix(): {"size": path.stat().st_size, "digest": digest}
             for path, digest in digest_files(files).items()

@@ -13,7 +13,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from t2i.engine.manifest import EngineError, read_manifest, refusal
+from t2i.engine.manifest import SCALES, EngineError, read_manifest, refusal
 from t2i.engine.prune import fit
 from t2i.engine.variant import DTYPES, NETWORKS
 from t2i.engine.weights import (
@@ -96,6 +96,8 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], dict[Path, str]]:
     }
     if manifest["patch"] is not None:
         digests[folder / "patch.py"] = manifest["patch"]["digest"]
+    if manifest["fp8"] is not None:
+        digests[folder / SCALES] = manifest["fp8"]["scales"]
     for path in digests:
         if not path.is_file():
             raise refusal(path, folder)

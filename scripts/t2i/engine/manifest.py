@@ -17,7 +17,11 @@ DEFAULTS: dict[str, Any] = {
     "cache": None,
     "vae": None,
     "unet": None,
+    "fp8": None,
 }
+
+
+SCALES = "scales.json"  # of an fp8 engine, in its folder
 
 
 class EngineError(RuntimeError):

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from t2i.base.backends import BACKENDS, INDUCTOR, NATIVE
+from t2i.base.backends import BACKENDS, FP8, INDUCTOR, NATIVE
 from t2i.base.images import Images
 from t2i.engine.compiled import use_compiled
 from t2i.engine.latents import read_latent
-from t2i.engine.manifest import read_manifest
+from t2i.engine.manifest import SCALES, read_manifest
 from t2i.engine.stand_in import stand_in_image
 from t2i.prompts.tokens import PromptTokens, read_tokens
 
@@ -135,7 +135,11 @@ def load_painter(
         if device == "cuda":
             kernels = use_compiled(engine)
             fast = [importlib.import_module(table).FAST]
-        running = importlib.import_module(loop).Loop(pipeline, manifest, *fast)
+        parts = None
+        if manifest["fp8"] is not None:
+            module = importlib.import_module(FP8)
+            parts = module.engine_parts(manifest["fp8"], engine / SCALES, *fast)
+        running = importlib.import_module(loop).Loop(pipeline, manifest, *fast, parts=parts)
         return NativePainter(running, read_tokens(tokens), latent, kernels), manifest
     if manifest["backend"] == INDUCTOR:
         importlib.import_module(*BACKENDS[INDUCTOR]).compile_blocks(pipeline)

@@ -31,7 +31,8 @@ class Variant:
 
     `backend` is one of `t2i.base.backends`, `cache` says
     which steps are deep (`t2i.engine.cache`; None: all), `vae` is the decoder's number format
-    (None: as diffusers decodes), `unet` names another UNet than the model's. With
+    (None: as diffusers decodes), `unet` names another UNet than the model's, `fp8` says what of the
+    UNet is computed in fp8 (None: nothing). With
     `stand_in` (`side` in pixels, `images_per_second`) no model is run (`t2i.engine.stand_in`).
     """
 
@@ -47,3 +48,4 @@ class Variant:
     cache: dict[str, Any] | None = None
     vae: str | None = None
     unet: str | None = None
+    fp8: dict[str, Any] | None = None

@@ -20,6 +20,11 @@ class PromptTokens:
     negative_first: np.ndarray
     negative_second: np.ndarray
 
+    def begin(self, number: int) -> PromptTokens:
+        """The first captions, at most so many."""
+        first, second = self.first[:number], self.second[:number]
+        return PromptTokens(first, second, self.negative_first, self.negative_second)
+
 
 def write_tokens(path: Path, tokens: PromptTokens) -> None:
     """Publish a tokens file (npz, no pickles)."""

@@ -110,6 +110,8 @@ def measurements(request: TreeRequest) -> dict[str, str]:
     as_they_are = dtype == ("fp16" if halves else "fp32")
     change = "widened" if dtype == "fp32" else "rounded"
     transformations = "none" if as_they_are else f"{change} to {FORMATS[dtype]}"
+    if fp8 := request.settings.get("fp8"):
+        transformations += f"; {_fp8_parts(fp8)} rounded to fp8 (e4m3), a scale for each output"
     if request.settings.get("patch"):
         transformations += f"; what patch.py in the code folder does ({request.settings['patch']})"
     return {
@@ -118,7 +120,7 @@ def measurements(request: TreeRequest) -> dict[str, str]:
         if request.model == MLPERF_MODEL
         else f"Yes: another model, {request.model}",
         "starting_weights_filename": ", ".join(request.weights),
-        "weight_data_types": dtype,
+        "weight_data_types": f"fp8, {dtype}" if request.settings.get("fp8") else dtype,
         "weight_transformations": transformations,
     }
 
@@ -133,12 +135,34 @@ def calibration(request: TreeRequest, notes: list[str]) -> str:
             "nothing and did no calibration. The variant's patch may; what it does is in "
             "patch.py in the code folder, and how it was calibrated is for the submitter to say."
         )
+    elif fp8 := request.settings.get("fp8"):
+        text = (
+            f"Weights of the UNet's {_fp8_parts(fp8)} are fp8 (e4m3) with a scale for each output, "
+            "the largest magnitude divided by 448. Their inputs are fp8 with one scale for each "
+            "layer, found beforehand: the largest magnitude over all steps of at most "
+            f"{fp8['captions']} captions (for COCO-2014 of the 500 that MLPerf publishes for it), "
+            f"divided by 448. Everything else is {FORMATS[request.settings['dtype']]}, among it "
+            "the first and last convolution, downsamplers, shortcuts, embeddings, text encoders "
+            f"and decoder{_also_kept(fp8)}."
+        )
+        if fp8["attention"]:
+            text += " In attention queries, keys, values and softmax's weights are fp8 as well."
+        text += " GELU is its form with tanh. No weight was trained, no step is left out for it."
     else:
         text = (
             f"Weights and arithmetic are {FORMATS[request.settings['dtype']]}. Nothing was "
             "quantised, so no calibration was done and no calibration data were used."
         )
     return _page("Calibration", notes, text)
+
+
+def _fp8_parts(fp8: dict[str, Any]) -> str:
+    """What of the UNet is fp8."""
+    return "transformers" + (", residual blocks and upsamplers" if fp8["convolutions"] else "")
+
+
+def _also_kept(fp8: dict[str, Any]) -> str:
+    return f", and {', '.join(fp8['keep'])}" if fp8["keep"] else ""
 
 
 def implementation(request: TreeRequest, notes: list[str]) -> str:

@@ -1,0 +1,45 @@
+"""Find the scales of an fp8 variant with an engine of its own, which is deleted afterwards."""
+
+import tempfile
+from pathlib import Path
+
+from t2i.job.device import use_device
+from t2i.job.log import job_log
+
+with job_log(snakemake.log[0]):
+    options = dict(snakemake.params.variant)
+    settings = options.pop("fp8")
+    output = Path(snakemake.output.scales)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        use_device(options["device"], options["threads"]) as device,
+        tempfile.TemporaryDirectory(prefix="engine-", dir=output.parent) as folder,
+    ):
+        from t2i.engine.build import build_engine
+        from t2i.engine.fp8.calibrate import calibrate
+        from t2i.engine.fp8.scales import write_scales
+        from t2i.engine.latents import read_latent
+        from t2i.engine.load import load_engine
+        from t2i.engine.operations import PLAIN
+        from t2i.engine.variant import Variant
+        from t2i.prompts.tokens import read_tokens
+
+        build_engine(
+            Path(snakemake.params.model),
+            Path(folder),
+            Variant(**options),
+            Path(snakemake.input.unet) if snakemake.input.unet else None,
+        )
+        pipeline, manifest = load_engine(Path(folder), device)
+        latent = read_latent(Path(snakemake.input.latents), pipeline.unet.config.sample_size)
+        tokens = read_tokens(Path(snakemake.input.tokens)).begin(settings["captions"])
+        ops = PLAIN
+        if device == "cuda":
+            from t2i.engine.kernels.table import FAST
+
+            ops = FAST
+        seen = calibrate(
+            pipeline, {**manifest, "fp8": settings}, tokens, latent, options["batch_size"], ops
+        )
+        write_scales(output, seen, {"captions": len(tokens.first), "steps": options["steps"]})
+    print(f"{len(seen)} scales from {len(tokens.first)} captions")
