@@ -1,8 +1,10 @@
 """Find the scales of an fp8 variant with an engine of its own, which is deleted afterwards."""
 
+import os
 import tempfile
 from pathlib import Path
 
+from t2i.engine.compiled import CACHE_VARIABLE
 from t2i.job.device import use_device
 from t2i.job.log import job_log
 
@@ -13,8 +15,11 @@ with job_log(snakemake.log[0]):
     output.parent.mkdir(parents=True, exist_ok=True)
     with (
         use_device(options["device"], options["threads"]) as device,
-        tempfile.TemporaryDirectory(prefix="engine-", dir=output.parent) as folder,
+        tempfile.TemporaryDirectory(prefix="engine-", dir=output.parent) as temporary,
     ):
+        engine, kernels = Path(temporary, "engine"), Path(temporary, "kernels")
+        engine.mkdir()
+        os.environ[CACHE_VARIABLE] = str(kernels)  # else Triton writes into the home folder
         from t2i.engine.build import build_engine
         from t2i.engine.fp8.calibrate import calibrate
         from t2i.engine.fp8.scales import write_scales
@@ -26,11 +31,11 @@ with job_log(snakemake.log[0]):
 
         build_engine(
             Path(snakemake.params.model),
-            Path(folder),
+            engine,
             Variant(**options),
             Path(snakemake.input.unet) if snakemake.input.unet else None,
         )
-        pipeline, manifest = load_engine(Path(folder), device)
+        pipeline, manifest = load_engine(engine, device)
         latent = read_latent(Path(snakemake.input.latents), pipeline.unet.config.sample_size)
         tokens = read_tokens(Path(snakemake.input.tokens)).begin(settings["captions"])
         ops = PLAIN

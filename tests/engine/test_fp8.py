@@ -40,7 +40,7 @@ PLACES = (
     *("attentions", "down_blocks.0.resnets.0", "down_blocks.2.resnets.0", "mid_block.resnets.1"),
     *("up_blocks.0.resnets.1", "up_blocks.2.resnets.0"),
 )
-FP8 = {"attention": True, "convolutions": True, "keep": [], "captions": 4}
+FP8 = {"attention": True, "convolutions": True, "keep": [], "captions": 4, "percentile": 100}
 
 
 def network() -> Any:
@@ -355,6 +355,18 @@ def test_scales_belong_to_the_engine(engine, micro_model, tmp_path: Path) -> Non
     (tmp_path / "other" / "scales.json").write_bytes((engine / "scales.json").read_bytes())
     with pytest.raises(EngineError, match=r"scales\.json has changed"):
         load_engine(tmp_path / "other", "cpu")
+
+
+@pytest.mark.parametrize("number", [1000, 3 * 2**20])
+def test_a_percentile_leaves_the_largest_out(number: int) -> None:
+    values = torch.linspace(-10, 10, number).view(8, -1)
+    for percentile, expected in ((100, 10.0), (99, 9.9), (50, 5.0)):
+        observer = Observer(PLAIN, percentile)
+        observer.stored("a", values / 2)
+        observer.stored("a", values)
+        assert observer.magnitudes["a"] == pytest.approx(expected, abs=0.03)
+    observer.stored("a", torch.tensor([1.0, float("nan")]))
+    assert observer.magnitudes["a"] != observer.magnitudes["a"]
 
 
 def test_features_that_are_not_finite_end_the_calibration(tmp_path: Path) -> None:

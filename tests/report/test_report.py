@@ -9,6 +9,7 @@ import json
 import re
 import runpy
 from html import unescape
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,21 @@ def test_variants_keep_the_order_asked_for(report_and_page: tuple[dict[str, Any]
     report, _ = report_and_page
     assert [variant["name"] for variant in report["variants"]] == ["fp32", "bf16"]
     assert [variant["metrics"]["variant"] for variant in report["variants"]] == ["fp32", "bf16"]
+
+
+def test_fp8_is_labelled_until_a_run_has_passed_with_the_real_weights(
+    report_and_page: tuple[dict[str, Any], str], tmp_path: Path
+) -> None:
+    report, pictures = fake_run(tmp_path)
+    label = "accuracy not yet measured on SDXL's real weights"
+    assert label not in unescape(report_and_page[1])
+    first = report["variants"][0]
+    first["settings"]["fp8"] = {"attention": True}
+    for comparable, verdict in product((False, True), ("pass", "fail")):
+        first["metrics"]["comparable"] = {"value": comparable, "reasons": ["one"]}
+        first["compliance"]["verdict"] = verdict
+        shown = label in unescape(render(report, pictures))
+        assert shown == (not comparable or verdict == "fail")
 
 
 def test_every_number_is_one_of_the_report(report_and_page: tuple[dict[str, Any], str]) -> None:

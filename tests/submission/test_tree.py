@@ -249,6 +249,7 @@ def test_what_was_done_to_the_weights(loadgen, tmp_path, dtype, weights, expecte
 @pytest.mark.parametrize(("convolutions", "attention"), [(True, True), (False, False)])
 def test_what_is_fp8_and_how_it_was_calibrated(loadgen, tmp_path, convolutions, attention):
     fp8 = {"convolutions": convolutions, "attention": attention, "keep": ["up.2"], "captions": 500}
+    fp8["percentile"] = 100 if attention else 99.9
     settings = {"dtype": "bf16", "fp8": fp8}
     request = tree_request(settings=settings, weights=WEIGHTS, scenarios=("Offline",))
     build_tree(tmp_path / "tree", loadgen, request)
@@ -258,6 +259,8 @@ def test_what_is_fp8_and_how_it_was_calibrated(loadgen, tmp_path, convolutions, 
     assert found["weight_transformations"].startswith("rounded to bfloat16; transformers")
     assert ("residual blocks" in found["weight_transformations"]) == convolutions
     page = content(tmp_path / "tree", "documentation/my-box_calibration.md")
+    largest = "the largest magnitude" if attention else "what 99.9 % of the magnitudes keep to"
+    assert f"found beforehand: {largest} over all steps" in page
     assert "at most 500 captions" in page and "and up.2." in page
     assert ("softmax's weights are fp8" in page) == attention
 

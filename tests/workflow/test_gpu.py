@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 
-FP8 = {"attention": True, "convolutions": True, "keep": [], "captions": 4}
+FP8 = {"attention": True, "convolutions": True, "keep": [], "captions": 4, "percentile": 100}
 FASTER = {
     "fp32": {"dtype": "fp32"},
     "fp16": {"dtype": "fp16"},

@@ -139,7 +139,7 @@ def calibration(request: TreeRequest, notes: list[str]) -> str:
         text = (
             f"Weights of the UNet's {_fp8_parts(fp8)} are fp8 (e4m3) with a scale for each output, "
             "the largest magnitude divided by 448. Their inputs are fp8 with one scale for each "
-            "layer, found beforehand: the largest magnitude over all steps of at most "
+            f"layer, found beforehand: {_covered(fp8)} over all steps of at most "
             f"{fp8['captions']} captions (for COCO-2014 of the 500 that MLPerf publishes for it), "
             f"divided by 448. Everything else is {FORMATS[request.settings['dtype']]}, among it "
             "the first and last convolution, downsamplers, shortcuts, embeddings, text encoders "
@@ -159,6 +159,13 @@ def calibration(request: TreeRequest, notes: list[str]) -> str:
 def _fp8_parts(fp8: dict[str, Any]) -> str:
     """What of the UNet is fp8."""
     return "transformers" + (", residual blocks and upsamplers" if fp8["convolutions"] else "")
+
+
+def _covered(fp8: dict[str, Any]) -> str:
+    """What a scale is made of."""
+    if fp8["percentile"] == 100:
+        return "the largest magnitude"
+    return f"what {fp8['percentile']:g} % of the magnitudes keep to"
 
 
 def _also_kept(fp8: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from t2i.engine.operations import Operations, subpixel_weight
 # A power of two that softmax's weights are multiplied with before they become fp8: they stay below
 # e4m3's largest number, and fewer of them vanish.
 WEIGHTS_OFFSET = 4.0
+SAMPLED = 2**20  # numbers of a tensor that a percentile is taken of, about
 
 GroupNorm = Callable[[Sequence[Tensor], Tensor | None], Tensor]
 Layer = Callable[[Tensor, Tensor | None], Tensor]
@@ -220,11 +221,14 @@ class CrossAttention:
 class Observer(Layers):
     """The same layers in the features' own format, which remember the largest magnitudes.
 
-    They stay on the device until they are asked for, so that a CUDA graph can be made of them.
+    With a `percentile` below 100 the largest share of a tensor's magnitudes is left out, and the
+    rest's largest counts. They stay on the device until they are asked for, so that a CUDA graph
+    can be made of them.
     """
 
-    def __init__(self, ops: Operations) -> None:
+    def __init__(self, ops: Operations, percentile: float = 100) -> None:
         super().__init__({}, ops, attention=True)
+        self._percentile = percentile
         self._seen: dict[str, Tensor] = {}
 
     @property
@@ -239,6 +243,11 @@ class Observer(Layers):
     def stored(self, place: str, values: Tensor) -> Tensor:
         """The values, whose largest magnitude is remembered."""
         most = torch.linalg.vector_norm(values, math.inf).float()
+        if self._percentile < 100:
+            sample = values.flatten()[:: -(-values.numel() // SAMPLED)].abs().float()
+            left_out = int(len(sample) * (1 - self._percentile / 100))
+            covered = sample.topk(left_out + 1).values[-1]
+            most = torch.where(torch.isfinite(most), covered, most)
         if place not in self._seen:
             self._seen[place] = torch.zeros_like(most)
         torch.maximum(self._seen[place], most, out=self._seen[place])

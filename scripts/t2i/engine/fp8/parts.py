@@ -46,5 +46,5 @@ def engine_parts(settings: Mapping[str, Any], scales: Path, ops: Operations = PL
 
 def observing_parts(settings: Mapping[str, Any], ops: Operations) -> tuple[Parts, Observer]:
     """The same without fp8, and what remembers the magnitudes."""
-    observer = Observer(ops)
+    observer = Observer(ops, settings["percentile"])
     return Fp8Parts(ops, observer, settings["convolutions"], settings["keep"]), observer
