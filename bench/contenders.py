@@ -252,7 +252,7 @@ class Native:
 
             options["fp8"] = FP8
             scales = bench.scales(options, operations)
-            parts = fp8_parts(FP8, scales, operations)
+            parts = fp8_parts(FP8, scales, bench.device, operations)
         self.loop = Loop(bench.pipeline(dtype), options, operations, parts)
 
     def paint(self, first: int = 0) -> Any:

@@ -25,6 +25,7 @@ from t2i.engine.fp8 import blocks, layers, scales
 from t2i.engine.fp8.blocks import Fp8Parts
 from t2i.engine.fp8.calibrate import calibrate
 from t2i.engine.fp8.layers import Layers, Observer
+from t2i.engine.fp8.parts import fp8_parts
 from t2i.engine.fp8.scales import LARGEST, as_fp8, read_scales, weight_as_fp8, write_scales
 from t2i.engine.load import load_engine, verify_engine
 from t2i.engine.manifest import EngineError
@@ -379,3 +380,17 @@ def test_features_that_are_not_finite_end_the_calibration(tmp_path: Path) -> Non
     write_json(tmp_path / "empty.json", {"schema": 1})
     with pytest.raises(EngineError, match="has no scales"):
         read_scales(tmp_path / "empty.json")
+
+
+@pytest.mark.parametrize(("device", "warned"), [("cpu", False), ("cuda", True)])
+def test_a_gpu_without_kernels_is_told_and_computes_the_definition(
+    device, warned, monkeypatch, caplog
+) -> None:
+    """Even where torch sees a GPU, a job on the CPU has nothing to do with it."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 9))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    made = fp8_parts(FP8, found_scales(network()), device, PLAIN)
+    assert ours(made, network()).isfinite().all()
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("t2i.")]
+    assert bool(said) == warned
+    assert all("Some GPU is no Hopper GPU" in line for line in said)

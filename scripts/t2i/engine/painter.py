@@ -138,7 +138,7 @@ def load_painter(
         parts = None
         if manifest["fp8"] is not None:
             module = importlib.import_module(FP8)
-            parts = module.engine_parts(manifest["fp8"], engine / SCALES, *fast)
+            parts = module.engine_parts(manifest["fp8"], engine / SCALES, device, *fast)
         running = importlib.import_module(loop).Loop(pipeline, manifest, *fast, parts=parts)
         return NativePainter(running, read_tokens(tokens), latent, kernels), manifest
     if manifest["backend"] == INDUCTOR:

@@ -18,14 +18,16 @@ from t2i.engine.operations import PLAIN, Operations
 LOG = logging.getLogger(__name__)
 
 
-def fp8_parts(settings: Mapping[str, Any], scales: Mapping[str, float], ops: Operations) -> Parts:
+def fp8_parts(
+    settings: Mapping[str, Any], scales: Mapping[str, float], device: str, ops: Operations
+) -> Parts:
     """The parts that an engine's `fp8` settings ask for; `ops` are those of everything else."""
     kind = Layers
-    if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9:
+    if device == "cuda" and torch.cuda.get_device_capability()[0] == 9:
         from t2i.engine.kernels.hopper.layers import HopperLayers
 
         kind = HopperLayers
-    elif torch.cuda.is_available():
+    elif device == "cuda":
         LOG.warning(
             "%s is no Hopper GPU: fp8 products are computed in fp32, as slow as that is; use a "
             "variant without fp8 here, whose images come faster",
@@ -39,9 +41,11 @@ def fp8_parts(settings: Mapping[str, Any], scales: Mapping[str, float], ops: Ope
     )
 
 
-def engine_parts(settings: Mapping[str, Any], scales: Path, ops: Operations = PLAIN) -> Parts:
+def engine_parts(
+    settings: Mapping[str, Any], scales: Path, device: str, ops: Operations = PLAIN
+) -> Parts:
     """The same of an engine whose scales, in a file, were verified before."""
-    return fp8_parts(settings, read_scales(scales), ops)
+    return fp8_parts(settings, read_scales(scales), device, ops)
 
 
 def observing_parts(settings: Mapping[str, Any], ops: Operations) -> tuple[Parts, Observer]:
