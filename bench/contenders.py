@@ -87,21 +87,10 @@ class Bench:
 
         from t2i.engine.fp8.calibrate import calibrate
         from t2i.engine.fp8.scales import LARGEST
-        from t2i.prompts.tokens import PromptTokens
 
         if self._scales is None:
-            tokens = self.tokens
-            few = [ids[:CALIBRATED] for ids in (tokens.first, tokens.second)]
-            negative = tokens.negative_first, tokens.negative_second
-            pipeline = self.pipeline(torch.bfloat16)
-            seen = calibrate(
-                pipeline,
-                options,
-                PromptTokens(*few, *negative),
-                self.latent,
-                CALIBRATED,
-                operations,
-            )
+            few, pipeline = self.tokens.begin(CALIBRATED), self.pipeline(torch.bfloat16)
+            seen = calibrate(pipeline, options, few, self.latent, CALIBRATED, operations)
             self._scales = {name: value / LARGEST for name, value in seen.items()}
         return self._scales
 

@@ -59,7 +59,7 @@ class Fp8Parts(Parts):
         return self._layers.upsampler(f"{tensors.path}conv", kernel, bias)
 
     def _kept(self, tensors: Tensors) -> bool:
-        return any(f"{tensors.path}.".startswith(f"{name}.") for name in self._keep)
+        return any(tensors.path.startswith(f"{name}.") for name in self._keep)
 
 
 class Fp8ResidualBlock(ResidualBlock):
