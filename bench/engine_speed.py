@@ -141,6 +141,8 @@ def _in_turn(
     """Results of some contenders, all of which are in memory at once."""
     import torch
 
+    from t2i.engine.loop import decoded_together
+
     running = []
     for name in names:
         before = torch.cuda.memory_allocated() if bench.cuda else 0
@@ -171,6 +173,8 @@ def _in_turn(
             call()
             times = [bench.seconds(call) for _ in range(max(3, options.repeats))]
             result.parts[part] = 1000 * statistics.median(times)
+        if "VAE" in result.parts:  # that of a batch
+            result.parts["VAE"] *= result.images / decoded_together(result.images)
     return [result for result, _ in running]
 
 
@@ -197,7 +201,7 @@ def table(results: list[Result], unet_flops: float, matmul: float) -> str:
         row = row_of(result.facts, results[0].facts)
         unet = result.parts["UNet"]
         others = " / ".join(
-            f"{result.parts[part] / (result.images if part != 'VAE' else 1):.1f}"
+            f"{result.parts[part] / result.images:.1f}"
             for part in ("text", "once", "VAE")
             if part in result.parts
         )

@@ -16,25 +16,21 @@ from torch import Tensor, nn
 
 from micro_model import SETTINGS, MicroModel
 from mutations import Edit
-from random_sdxl import TEXT_WIDTH, random_unet
 from t2i.base.files import read_json, write_json
 from t2i.engine import latents
-from t2i.engine.blocks import Parts
 from t2i.engine.build import build_engine
 from t2i.engine.fp8 import blocks, layers, scales
 from t2i.engine.fp8.blocks import Fp8Parts
 from t2i.engine.fp8.calibrate import calibrate
 from t2i.engine.fp8.layers import Layers, Observer
-from t2i.engine.fp8.parts import fp8_parts
 from t2i.engine.fp8.scales import LARGEST, as_fp8, read_scales, weight_as_fp8, write_scales
 from t2i.engine.load import load_engine, verify_engine
 from t2i.engine.manifest import EngineError
 from t2i.engine.operations import PLAIN
 from t2i.engine.painter import load_painter
-from t2i.engine.unet import UNet
 from t2i.engine.variant import Variant
-from t2i.micro.inception import randomise
 from t2i.prompts.tokens import write_tokens
+from unet_peers import distance, drawn_unet, found_scales, our_noise, peer_noise
 
 KINDS = ("resnets", "attentions", "upsamplers")
 PLACES = (
@@ -42,48 +38,6 @@ PLACES = (
     *("up_blocks.0.resnets.1", "up_blocks.2.resnets.0"),
 )
 FP8 = {"attention": True, "convolutions": True, "keep": [], "captions": 4, "percentile": 100}
-
-
-def network() -> Any:
-    """A random UNet, weights of its norms and biases too."""
-    generator = torch.Generator().manual_seed(3)
-    made = randomise(random_unet(), 1)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
-    return made.eval()
-
-
-def inputs() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    return {
-        "sample": torch.randn(2, 4, 8, 8, generator=generator),
-        "context": torch.randn(2, 77, 2 * TEXT_WIDTH, generator=generator),
-        "pooled": torch.randn(2, TEXT_WIDTH, generator=generator),
-        "sizes": torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]]).repeat(2, 1),
-    }
-
-
-def ours(parts: Parts, of: Any) -> Tensor:
-    """The noise (2, 4, 8, 8) that our UNet finds, of parts that are made so."""
-    given = inputs()
-    with torch.inference_mode():
-        unet = UNet(of.state_dict(), of.config, parts)
-        (shift,) = unet.shifts(torch.tensor([951.0]), given["pooled"], given["sizes"])
-        sample = given["sample"].permute(0, 2, 3, 1).contiguous()
-        noise, _ = unet(sample, shift, unet.prompts(given["context"]))
-    return noise.permute(0, 3, 1, 2)
-
-
-def theirs(of: Any) -> Tensor:
-    """The same by diffusers."""
-    given = inputs()
-    added = {"text_embeds": given["pooled"], "time_ids": given["sizes"]}
-    with torch.inference_mode():
-        noise = of(given["sample"], torch.tensor(951.0), given["context"], added_cond_kwargs=added)
-    result: Tensor = noise[0]
-    return result
 
 
 def place(name: str) -> str | None:
@@ -140,32 +94,25 @@ def magnitudes(of: Any) -> dict[str, float]:
         seen[where] = max(seen.get(where, 0.0), float(values.abs().max()))
 
     hooked(of, see)
-    theirs(of)
+    peer_noise(of)
     return seen
-
-
-def found_scales(of: Any) -> dict[str, float]:
-    """Scales by our own observation of one pass."""
-    observer = Observer(PLAIN)
-    ours(Fp8Parts(PLAIN, observer, True, []), of)
-    return {where: value / LARGEST for where, value in observer.magnitudes.items()}
 
 
 def test_observed_magnitudes_are_those_of_diffusers_modules() -> None:
     observer = Observer(PLAIN)
-    noise = ours(Fp8Parts(PLAIN, observer, True, []), network())
-    expected = magnitudes(network())
+    noise = our_noise(Fp8Parts(PLAIN, observer, True, []), drawn_unet())
+    expected = magnitudes(drawn_unet())
     seen = observer.magnitudes
     ends = (".qk", ".q", ".k", ".v", "upsamplers.0.conv")  # of no module's input, or folded
     assert {where for where in seen if not where.endswith(ends)} == set(expected)
     for where, value in expected.items():
         assert seen[where] == pytest.approx(value, rel=2e-3), where  # GELU's two forms
-    assert float((noise - theirs(network())).norm() / noise.norm()) < 1e-3
+    assert float((noise - peer_noise(drawn_unet())).norm() / noise.norm()) < 1e-3
 
 
 def fake_quantised(only: str) -> Tensor:
     """diffusers' noise with weights and inputs of the modules below `only` rounded to e4m3."""
-    of = network()
+    of = drawn_unet()
     found = found_scales(of)
     for module in of.modules():
         if isinstance(module, GEGLU):
@@ -176,20 +123,16 @@ def fake_quantised(only: str) -> Tensor:
             most = flat.abs().amax(dim=1).view(-1, *[1] * (module.weight.ndim - 1))
             module.weight.data = rounded(module.weight.detach(), most / 448)
     hooked(of, lambda where, values: rounded(values, found[where]) if only in where else None)
-    return theirs(of)
+    return peer_noise(of)
 
 
 def fp8_noise(only: str) -> Tensor:
     """Our noise with fp8 below `only` and attention itself without."""
-    of = network()
+    of = drawn_unet()
     parts = [name for name, _ in of.named_modules() if name.rpartition(".")[0].endswith(KINDS)]
     keep = [name for name in parts if only not in name]
     made = layers.Layers(found_scales(of), PLAIN, attention=False)
-    return ours(blocks.Fp8Parts(PLAIN, made, True, keep), of)
-
-
-def distance(one: Tensor, other: Tensor) -> float:
-    return float((one - other).norm() / other.norm())
+    return our_noise(blocks.Fp8Parts(PLAIN, made, True, keep), of)
 
 
 @functools.cache
@@ -203,7 +146,7 @@ def test_products_are_those_of_rounded_operands(only: str) -> None:
 
     Part by part, since one such number changes all that follow.
     """
-    rounding = distance(theirs(network()), expected(only))
+    rounding = distance(peer_noise(drawn_unet()), expected(only))
     assert rounding > 0.003
     assert distance(fp8_noise(only), expected(only)) <= 0.25 * rounding
 
@@ -287,8 +230,8 @@ def test_the_largest_is_kept_and_more_is_cut() -> None:
 )
 def test_parts_can_be_kept(convolutions, keep, missing) -> None:
     whole, some = Observer(PLAIN), Observer(PLAIN)
-    ours(Fp8Parts(PLAIN, whole, True, []), network())
-    ours(Fp8Parts(PLAIN, some, convolutions, keep), network())
+    our_noise(Fp8Parts(PLAIN, whole, True, []), drawn_unet())
+    our_noise(Fp8Parts(PLAIN, some, convolutions, keep), drawn_unet())
     assert any(missing in where for where in whole.magnitudes)
     assert not any(missing in where for where in some.magnitudes)
     assert some.magnitudes
@@ -296,7 +239,7 @@ def test_parts_can_be_kept(convolutions, keep, missing) -> None:
 
 def test_scales_of_another_model_are_refused() -> None:
     with pytest.raises(EngineError, match=r"have none for down_blocks\.0"):
-        ours(Fp8Parts(PLAIN, Layers({"a": 1.0}, PLAIN, True), True, []), network())
+        our_noise(Fp8Parts(PLAIN, Layers({"a": 1.0}, PLAIN, True), True, []), drawn_unet())
 
 
 @pytest.fixture(scope="module")
@@ -380,17 +323,3 @@ def test_features_that_are_not_finite_end_the_calibration(tmp_path: Path) -> Non
     write_json(tmp_path / "empty.json", {"schema": 1})
     with pytest.raises(EngineError, match="has no scales"):
         read_scales(tmp_path / "empty.json")
-
-
-@pytest.mark.parametrize(("device", "warned"), [("cpu", False), ("cuda", True)])
-def test_a_gpu_without_kernels_is_told_and_computes_the_definition(
-    device, warned, monkeypatch, caplog
-) -> None:
-    """Even where torch sees a GPU, a job on the CPU has nothing to do with it."""
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 9))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
-    made = fp8_parts(FP8, found_scales(network()), device, PLAIN)
-    assert ours(made, network()).isfinite().all()
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("t2i.")]
-    assert bool(said) == warned
-    assert all("Some GPU is no Hopper GPU" in line for line in said)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from t2i.engine import operations
-from t2i.engine.kernels import norms, pointwise, products
+from t2i.engine.kernels import convolution, norms, pointwise, products
 from t2i.engine.kernels.table import FAST, FORMS
 
 CUDA = torch.cuda.is_available()
@@ -36,6 +36,7 @@ NORMED = (
     else [(4, (64,)), (8, (128,)), (8, (64, 128)), (12, (192, 64))]
 )
 ROWS = [(8192, 640), (2048, 1280), (154, 768)] if CUDA else [(8, 320), (4, 1280), (12, 72)]
+HALVED = [(128, 320), (64, 640), (33, 72)] if CUDA else [(5, 16), (6, 72)]
 CORNERS = [(32, 1280), (64, 640), (512, 256)] if CUDA else [(5, 16), (4, 40)]
 
 
@@ -132,7 +133,7 @@ def layer_norm_error(module: ModuleType, rows: int, channels: int, dtype: torch.
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float32])
-@pytest.mark.parametrize(("rows", "channels"), [row for row in ROWS if row[0] % 4 == 0])
+@pytest.mark.parametrize(("rows", "channels"), ROWS)
 def test_layer_norm(rows, channels, dtype) -> None:
     assert layer_norm_error(norms, rows, channels, dtype) <= limit("layer_norm", dtype)
     plain = drawn(rows, channels, dtype=dtype)
@@ -228,6 +229,20 @@ def test_attention_in_the_decoder(dtype) -> None:
     assert wide_attention_error(pointwise, dtype) <= limit("wide_attention", dtype)
 
 
+def halving_error(module: ModuleType, side: int, channels: int, dtype: torch.dtype) -> float:
+    features = drawn(2, side, side + 1, channels, dtype=dtype)
+    weight = drawn(channels, channels, 3, 3, dtype=dtype) / (9 * channels) ** 0.5
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    result = poisoned(module.convolution)(features, weight, 2)
+    return error(result, exactly("convolution", features, weight, 2))
+
+
+@pytest.mark.parametrize("dtype", DTYPES if CUDA else [torch.float16])
+@pytest.mark.parametrize(("side", "channels"), HALVED)
+def test_halving_convolution(side, channels, dtype) -> None:
+    assert halving_error(convolution, side, channels, dtype) <= limit("convolution", dtype)
+
+
 def upsample_error(module: ModuleType, side: int, channels: int, dtype: torch.dtype) -> float:
     features = drawn(2, side, side + 2, channels, dtype=dtype)
     weight = drawn(channels, channels, 3, 3, dtype=dtype) / (9 * channels) ** 0.5
@@ -258,6 +273,8 @@ def test_results_are_the_same_bits_every_time() -> None:
     features = drawn(4, 64, 64, 640, dtype=torch.bfloat16)
     weight = drawn(640, dtype=torch.bfloat16)
     flat = features.view(4, -1, 640)
+    kernel = drawn(640, 640, 3, 3, dtype=torch.bfloat16)
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
     gates = drawn(5120, 640, dtype=torch.bfloat16), drawn(5120, dtype=torch.bfloat16)
     calls = [
         lambda: norms.group_norm(
@@ -265,6 +282,7 @@ def test_results_are_the_same_bits_every_time() -> None:
         ),
         lambda: norms.layer_norm(flat, weight, weight, 1e-5),
         lambda: products.geglu(flat, *gates),
+        lambda: convolution.convolution(features, kernel),
         lambda: FAST.attention(*flat.view(4, 4096, 10, 64).expand(3, -1, -1, -1, -1)),
     ]
     for call in calls:
@@ -281,6 +299,7 @@ def test_results_are_the_same_bits_every_time() -> None:
         (norms, "values += added.to(tl.float32)[None, :]", "values += 0.0", "layer"),
         (pointwise, ".to(tl.float32) * scale", ".to(tl.float32)", "wide"),
         (pointwise, "line // 2 + odd_row", "line // 2", "upsample"),
+        (convolution, "pixel % across * 2 - 1", "pixel % across * 2", "halving"),
         (products, "value * (0.5 * gate", "gate * (0.5 * gate", "fused"),
     ],
 )
@@ -298,6 +317,7 @@ def test_a_changed_kernel_is_noticed(module, old, new, broken, tmp_path: Path) -
         "layer": lambda: layer_norm_error(changed, *ROWS[0], dtype),
         "wide": lambda: wide_attention_error(changed, dtype),
         "upsample": lambda: upsample_error(changed, *CORNERS[0], dtype),
+        "halving": lambda: halving_error(changed, *HALVED[0], dtype),
         "fused": lambda: fused_error(changed, 2048 if CUDA else 256, 640 if CUDA else 64, dtype),
     }
     assert errors[broken]() > 4 * max(form.roundings for form in FORMS)

@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 import peers
 from micro_model import SETTINGS, MicroModel
 from mutations import Edit
-from random_sdxl import TEXT_WIDTH, random_unet, random_vae
+from random_sdxl import random_unet, random_vae
 from t2i.base.images import Images
 from t2i.engine import blocks, latents, loop, operations, unet, vae
 from t2i.engine.blocks import Parts
@@ -29,8 +29,8 @@ from t2i.engine.reference import generate
 from t2i.engine.unet import UNet
 from t2i.engine.vae import Decoder
 from t2i.engine.variant import Variant
-from t2i.micro.inception import randomise
 from t2i.prompts.tokens import write_tokens
+from unet_peers import drawn_network, nhwc, unet_inputs
 
 OPTIONS: dict[str, Any] = {"steps": peers.STEPS, "guidance": peers.GUIDANCE}
 OPTIONS |= {"cache": None, "vae": None}
@@ -50,30 +50,6 @@ def new_loop(micro_model: MicroModel) -> Callable[..., Loop]:
 def painted(running: Loop, model: MicroModel, indices: range, batch_size: int = 4) -> np.ndarray:
     latent = latents.read_latent(model.latent, running.latent_side)
     return running.images(model.tokens(), indices, latent, batch_size).pixels
-
-
-def unet_inputs(n: int = 3) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    return {
-        "sample": torch.randn(n, 4, 8, 8, generator=generator),
-        "context": torch.randn(n, 77, 2 * TEXT_WIDTH, generator=generator),
-        "pooled": torch.randn(n, TEXT_WIDTH, generator=generator),
-        "sizes": torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]]).repeat(n, 1),
-    }
-
-
-def nhwc(features: torch.Tensor) -> torch.Tensor:
-    return features.permute(0, 2, 3, 1).contiguous()
-
-
-def drawn_network(network: torch.nn.Module, seed: int) -> Any:
-    """The network with random weights, those of its norms and biases too."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in randomise(network, seed).parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
-    return network.eval()
 
 
 def test_the_unet_is_that_of_diffusers() -> None:

@@ -151,6 +151,11 @@ class Loop:
         return {part: batch.part(name) for part, name in named.items() if batch.has(name)}
 
 
+def decoded_together(batch_size: int) -> int:
+    """Images of a batch that the decoder gets at once."""
+    return max(n for n in range(1, DECODED_TOGETHER + 1) if batch_size % n == 0)
+
+
 class _Batch:
     """The buffers and graphs of one batch size."""
 
@@ -171,7 +176,7 @@ class _Batch:
         self._prompts: list[KeysValues] = []
         self._shifts: Tensor | None = None
         self._kept: Kept | None = None
-        together = max(n for n in range(1, DECODED_TOGETHER + 1) if size % n == 0)
+        together = decoded_together(size)
         self._part = torch.zeros(together, side, side, 4, dtype=loop.dtype, device=device)
         self._pixels: Tensor | None = None
         self._finite: Tensor | None = None

@@ -1,4 +1,4 @@
-"""The parts of a UNet with fp8 products: by Hopper's kernels on Hopper, else in plain PyTorch."""
+"""The parts of a UNet with fp8 products: by own kernels on Hopper, in bf16 on another GPU."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from t2i.engine.blocks import Parts
 from t2i.engine.fp8.blocks import Fp8Parts
+from t2i.engine.fp8.half import HalfLayers
 from t2i.engine.fp8.layers import Layers, Observer
 from t2i.engine.fp8.scales import read_scales
 from t2i.engine.operations import PLAIN, Operations
@@ -21,16 +22,20 @@ LOG = logging.getLogger(__name__)
 def fp8_parts(
     settings: Mapping[str, Any], scales: Mapping[str, float], device: str, ops: Operations
 ) -> Parts:
-    """The parts that an engine's `fp8` settings ask for; `ops` are those of everything else."""
+    """The parts that an engine's `fp8` settings ask for; `ops` are those of everything else.
+
+    A CPU computes the layers' definition.
+    """
     kind = Layers
     if device == "cuda" and torch.cuda.get_device_capability()[0] == 9:
         from t2i.engine.kernels.hopper.layers import HopperLayers
 
         kind = HopperLayers
     elif device == "cuda":
+        kind = HalfLayers
         LOG.warning(
-            "%s is no Hopper GPU: fp8 products are computed in fp32, as slow as that is; use a "
-            "variant without fp8 here, whose images come faster",
+            "%s is no Hopper GPU: what is fp8 is multiplied in bf16, which is no faster than a "
+            "variant without fp8",
             torch.cuda.get_device_name(),
         )
     return Fp8Parts(

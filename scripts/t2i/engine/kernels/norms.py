@@ -257,9 +257,9 @@ def _layer_norm(
 
 
 def layer_norm_applies(features: Tensor, *_: Any, **__: Any) -> bool:
-    """Whether `layer_norm` can be used: whole rows in registers, four at a time."""
+    """Whether `layer_norm` can be used: whole rows in registers, two at a time."""
     channels = features.shape[-1]
-    return channels <= 4096 and (features.numel() // channels) % 4 == 0 and features.is_contiguous()
+    return channels <= 4096 and (features.numel() // channels) % 2 == 0 and features.is_contiguous()
 
 
 def layer_norm(
@@ -273,7 +273,7 @@ def layer_norm(
     """As `t2i.engine.operations.layer_norm`; with `factor`, times that and in e4m3."""
     channels = features.shape[-1]
     number = features.numel() // channels
-    rows = 1 if channels > 1024 else 4
+    rows, padded = 2, triton.next_power_of_2(channels)
     result = _empty(features, features.shape, factor)
     _layer_norm[(number // rows,)](
         features,
@@ -284,11 +284,11 @@ def layer_norm(
         factor or 1.0,
         epsilon,
         channels,
-        triton.next_power_of_2(channels),
+        padded,
         rows,
         shift is not None,
         factor is not None,
-        num_warps=rows if rows > 1 else 2,
+        num_warps=max(1, padded // 2048),
     )
     return result
 

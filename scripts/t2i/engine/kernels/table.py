@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from t2i.engine import operations
-from t2i.engine.kernels import norms, pointwise, products
+from t2i.engine.kernels import convolution, norms, pointwise, products
 from t2i.engine.operations import Operations
 
 ATTENTION = [
@@ -117,6 +117,14 @@ FORMS = (
         4.0,
         pointwise.wide_attention,
         pointwise.wide_attention_applies,
+    ),
+    Form(
+        "convolution",
+        "downsamplers add up in one order, so that images do not depend on their place in a batch",
+        "exact",
+        2.0,
+        convolution.convolution,
+        convolution.convolution_applies,
     ),
     Form(
         "upsample_convolution",
