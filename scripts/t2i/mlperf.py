@@ -62,6 +62,9 @@ CLOSED_WINDOWS = {
     "clip": [31.68631873, 31.81331801],
 }
 
+# Images/s of one GPU, Offline: the highest closed result of any Hopper GPU (GH200 144 GB, v5.0).
+HOPPER_RECORD = 2.520
+
 # --- LoadGen ---
 PERCENTILES = {"SingleStream": 0.90, "MultiStream": 0.99, "Server": 0.99}
 CONFIDENCE = 0.99  # of LoadGen's early stopping

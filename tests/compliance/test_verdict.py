@@ -7,7 +7,7 @@ from fake_loadgen import add_error, set_detail, set_summary, write_run
 from t2i.base.check import FAIL, NOT_APPLICABLE, PASS
 from t2i.compliance import scenario
 from t2i.loadgen import logs
-from t2i.mlperf import DETAIL, SUMMARY
+from t2i.mlperf import CLOSED_WINDOWS, DETAIL, MLPERF_MODEL, SUMMARY
 
 MODES = ("performance", "accuracy", "TEST01", "TEST04")
 
@@ -88,6 +88,48 @@ def test_accuracy_is_judged(folders):
     random = ACCURACY | {"comparable": {"value": False, "reasons": ["random weights"]}}
     assert not failed(decide(folders, random))
     assert failed(decide(folders, random, division="closed")) == {"accuracy.Offline.protocol"}
+
+
+HOPPER = {"kind": "cuda", "name": "Some Hopper GPU", "arch": "sm_90"}
+
+
+def decide_record(folders, number=6, windows=None, division="closed", **changes) -> str:
+    """The sentence on the 17 images/s of `number` GPUs, where all that a record asks for is so."""
+    other = changes.pop("run", {})
+    for folder in folders.values():
+        path = folder / "run.json"
+        facts = json.loads(path.read_text())
+        facts |= {"model": MLPERF_MODEL, "devices": [HOPPER] * number, **other}
+        path.write_text(json.dumps(facts))
+    checks = [{"test": test, "checks": []} for test in ("TEST01", "TEST04")]
+    result = scenario.scenario_verdict(
+        folders, ACCURACY | changes, checks, windows or CLOSED_WINDOWS, "v6.1", division
+    )
+    return result["summary"]
+
+
+def test_a_record_is_named(folders):
+    said = "2.833 images/s a GPU, faster than the last published record of a Hopper GPU (2.52 "
+    assert said in decide_record(folders)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"number": 7},
+        {"division": "open"},
+        {"windows": WINDOWS},
+        {"fid": 24.0},
+        {"fid": 24.0, "windows": WINDOWS | {"fid": [23.0, 25.0]}},
+        {"comparable": {"value": False, "reasons": ["random weights"]}},
+        {"run": {"model": "micro-sdxl"}},
+        {"run": {"devices": [HOPPER | {"arch": "sm_100"}] * 6}},
+        {"run": {"stand_in": {"side": 128}}},
+    ],
+    ids=str,
+)
+def test_no_record_is_named_without_everything(folders, changes):
+    assert "record" not in decide_record(folders, **changes)
 
 
 def test_what_was_not_run_is_listed_and_said(folders):

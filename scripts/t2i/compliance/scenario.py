@@ -19,6 +19,7 @@ from t2i.base.check import (
     verdict,
 )
 from t2i.compliance.predicates import Test
+from t2i.compliance.record import record_sentence
 from t2i.compliance.rules import STOPPED_EARLY, TestRule, rules
 from t2i.compliance.variant import protocol_check, window_checks
 from t2i.loadgen.conf import fewest_queries, shortened
@@ -179,7 +180,8 @@ def scenario_verdict(
     peak = _peak(*logs["FindPeakPerformance"]) if "FindPeakPerformance" in logs else None
     if peak is not None:
         result["peak"] = peak
-    return result | {"summary": _sentence(result, checks)}
+    record = record_sentence(result, first, windows, division)
+    return result | {"summary": _sentence(result, checks, record)}
 
 
 def _finite_check(scenario: str, records: Mapping[str, Mapping[str, Any]]) -> Check:
@@ -303,8 +305,8 @@ def _peak(summary: Summary, detail: Detail) -> dict[str, Any] | None:
     return {"name": "peak rate", "value": rate, "unit": "images/s"}
 
 
-def _sentence(result: Mapping[str, Any], checks: Sequence[Check]) -> str:
-    """The verdict in one plain sentence."""
+def _sentence(result: Mapping[str, Any], checks: Sequence[Check], record: str | None) -> str:
+    """The verdict in one plain sentence, with a record if there is one."""
     figure, scenario = result["metric"], result["scenario"]
     parts = []
     if "performance" not in result["modes"]:
@@ -325,4 +327,4 @@ def _sentence(result: Mapping[str, Any], checks: Sequence[Check]) -> str:
         parts.append(f"{len(failed)} checks failed ({', '.join(failed[:3])}{more})")
     if not result["official"]:
         parts.append(f"not official ({'; '.join(result['shortened'])})")
-    return f"{scenario}: {'; '.join(parts)}."
+    return f"{scenario}: {'; '.join([*parts, *([record] if record else [])])}."
