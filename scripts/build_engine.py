@@ -5,9 +5,9 @@ from pathlib import Path
 from t2i.base.files import publish_folder
 from t2i.engine.build import build_engine
 from t2i.engine.variant import Variant
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     folder = Path(snakemake.output.manifest).parent
     with publish_folder(folder) as part:
         manifest = build_engine(

@@ -5,11 +5,11 @@ from pathlib import Path
 import yaml
 
 from t2i.base.files import read_json, write_json
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.submission.texts import portable, portable_command
 from t2i.submission.tree import TreeRequest, build_tree, request_record
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     params, inputs = snakemake.params, snakemake.input
     provenance = read_json(Path(inputs.provenance))
     patch = Path(inputs.engine).with_name("patch.py")

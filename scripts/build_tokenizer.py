@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.prompts.tokenizer import write_tokenizer
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     configs = [Path(path) for path in snakemake.input]
     write_tokenizer(Path(snakemake.output[0]).parent, {config.name: config for config in configs})

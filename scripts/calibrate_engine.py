@@ -6,9 +6,9 @@ from pathlib import Path
 
 from t2i.engine.compiled import CACHE_VARIABLE
 from t2i.job.device import use_device
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     options = dict(snakemake.params.variant)
     settings = options.pop("fp8")
     output = Path(snakemake.output.scales)

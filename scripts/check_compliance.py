@@ -8,14 +8,14 @@ from t2i.compliance import variant
 from t2i.compliance.scenario import not_run_checks
 from t2i.generate.read import read_references, read_samples
 from t2i.generate.shard import read_manifest
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.metrics.features import gather, read_features
 from t2i.metrics.scores import finite_images
 from t2i.mlperf import CLOSED_SIDE, MODES, SCENARIOS, image_ids
 from t2i.prompts.captions import read_sample_ids
 from t2i.submission import official
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     division, samples = snakemake.params.division, snakemake.params.samples
     closed = division == "closed"
     metrics = read_json(Path(snakemake.input.metrics))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from t2i.base.files import read_json, write_json
 from t2i.compliance.checkout import NO_CHECKOUT, open_checkout
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.loadgen.conf import shortened
 from t2i.mlperf import CLOSED_SIDE, image_ids
 from t2i.prompts.captions import read_captions, read_sample_ids
@@ -13,7 +13,7 @@ from t2i.submission import official
 from t2i.submission.checks.run import run_checks
 from t2i.submission.verdict import Expected, check_tree, recorded, submission_result
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     params, inputs = snakemake.params, snakemake.input
     submission, tree = params.submission, Path(inputs.files).with_name("submission")
     scores = [read_json(Path(path, "accuracy.json")) for path in inputs.scores]

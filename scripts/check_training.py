@@ -4,11 +4,11 @@ from pathlib import Path
 
 from t2i.base.check import check_records, verdict
 from t2i.base.files import write_json
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.training.mllog import read_log
 from t2i.training.verdict import official_check, run_official_checker, training_checks
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     path = Path(snakemake.input[0])
     checks = training_checks(read_log(path), snakemake.params.division == "closed")
 

@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 from t2i.base.check import FAIL
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.prompts.captions import read_captions
 from t2i.submission.discover import judge_tree, run_of, summary
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     tree, captions = Path(snakemake.params.tree), Path(snakemake.params.captions)
     run = run_of(tree) if snakemake.params.run is None else Path(snakemake.params.run)
     known = [row.caption for row in read_captions(captions)] if captions.is_file() else None

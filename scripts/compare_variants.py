@@ -7,7 +7,7 @@ import numpy as np
 from t2i.base.files import read_json, write_json
 from t2i.base.images import decode_png
 from t2i.generate.shard import read_manifest
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.metrics.compare import compare, identical_images, mean_absolute_difference
 from t2i.metrics.scores import SCHEMA
 
@@ -23,7 +23,7 @@ def read_folder(path):
     return {file.name: decode_png(file.read_bytes()) for file in Path(path).glob("*.png")}
 
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     variants, shards = snakemake.params.variants, len(snakemake.params.shards)
     metrics = [read_json(Path(path)) for path in snakemake.input.metrics]
     influence = [read_influence(path) for path in snakemake.input.influence]

@@ -6,9 +6,9 @@ from pathlib import Path
 from t2i.base.files import read_json
 from t2i.engine.compiled import CACHE_VARIABLE, compiled_folder, write_compiled
 from t2i.job.device import use_device
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     engine = Path(snakemake.input.engine).parent
     settings = read_json(Path(snakemake.input.engine))
     with use_device(settings["device"], settings["threads"]) as device:

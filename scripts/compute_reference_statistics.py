@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from t2i.base.threads import limit_threads
-from t2i.job.log import job_log
+from t2i.job.job import job
 
 limit_threads(1)  # sums of another number of threads differ in their last bits
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     from t2i.fetch.image_sets import read_list
     from t2i.metrics.fid import moments, write_moments
     from t2i.metrics.reference import gather, read_part

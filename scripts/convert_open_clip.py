@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from t2i.base.files import verify_sha256
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.metrics.networks import convert_open_clip
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     published = Path(snakemake.input[0])
     verify_sha256(published, snakemake.params.sha256)
     convert_open_clip(published, Path(snakemake.output[0]).parent)

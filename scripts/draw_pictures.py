@@ -7,10 +7,10 @@ import numpy as np
 from t2i.base.files import publish, write_json, write_text
 from t2i.engine.latents import draw_latent
 from t2i.generate.shard import write_images
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.micro.pictures import COUNT, coco_annotations, compliance_ids, file_name, paint, scene
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     write_json(Path(snakemake.output.annotations), coco_annotations())
     write_images(
         Path(snakemake.output.images), ((file_name(n), paint(scene(n))) for n in range(COUNT))

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from t2i.base.images import encode_png
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.micro.data import shown_captions, training_scenes
 from t2i.micro.pictures import paint
 from t2i.training.tars import write_tar
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     number, count = int(snakemake.wildcards.tar), snakemake.params.images
     shown = training_scenes()[number * count : (number + 1) * count]
     if len(shown) < count:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from t2i.job.device import use_device
-from t2i.job.log import job_log
+from t2i.job.job import job
 
 with (
-    job_log(snakemake.log[0]),
+    job(snakemake),
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     from t2i.training.encodings import write_encodings

@@ -5,11 +5,11 @@ from pathlib import Path
 from t2i.base.files import publish_folder
 from t2i.base.images import encode_png
 from t2i.generate.shard import read_shard
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.mlperf import image_ids
 from t2i.prompts.captions import read_captions, read_sample_ids, shown_line
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     captions = read_captions(Path(snakemake.input.captions))
     listed = read_sample_ids(Path(snakemake.input.sample_ids))
     wanted = image_ids(snakemake.params.shown, listed)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from t2i.base.numerics import exact_float32
 from t2i.job.device import use_device
-from t2i.job.log import job_log
+from t2i.job.job import job
 
 with (
-    job_log(snakemake.log[0]) as terminal,
+    job(snakemake) as terminal,
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     exact_float32()

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from t2i.compliance.checkout import REPOSITORY, fetch_checkout
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     fetched = fetch_checkout(Path(snakemake.output[0]), REPOSITORY)
     print(f"mlcommons/inference at {fetched.commit}")

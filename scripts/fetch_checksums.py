@@ -4,9 +4,9 @@ from pathlib import Path
 
 from t2i.fetch.files import fetch
 from t2i.fetch.published import list_source, read_list
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     config, output = snakemake.config, Path(snakemake.output[0])
     source = list_source(snakemake.wildcards.set, config["training"]["data"]["published"])
     address = fetch(source, output, config["mirror"], config["offline"])

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from t2i.fetch.pictures import Origin, fetch_pictures, pack_pictures, pictures
 from t2i.fetch.transfer import Limits
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.job.progress import Progress
 from t2i.prompts.captions import read_captions
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     config = snakemake.config
     rows = pictures(read_captions(Path(snakemake.input[0])))
     tar = Path(snakemake.output.images)

@@ -8,9 +8,9 @@ from t2i.config.derive import needed_sources
 from t2i.fetch.files import fetch
 from t2i.fetch.progress import FetchProgress
 from t2i.fetch.table import read_sources
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     config = snakemake.config
     sources = read_sources(read_yaml(Path(config["sources"])))
     source = sources[snakemake.wildcards.source]

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.training.download import DownloadFailed, download_images
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     piece, output = Path(snakemake.input[0]), Path(snakemake.output[0])
     if snakemake.config["offline"]:
         raise DownloadFailed(f"{output} needs a network, and the configuration says offline")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from t2i.fetch.files import fetch
 from t2i.fetch.published import file_source
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     config, output = snakemake.config, Path(snakemake.output[0])
     source = file_source(
         snakemake.wildcards.set,

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.training.metadata import filter_metadata
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     outputs = [Path(path) for path in snakemake.output]
     kept = filter_metadata(Path(snakemake.input[0]), outputs, snakemake.params.rows)
     print(f"{kept} rows have a licence")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from t2i.job.cleanup import check_alone, leftovers, remove, spare_weights
 from t2i.job.disk import format_bytes, held_bytes
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     check_alone()
     resources, run = Path("resources"), Path("results", snakemake.params.run)
     found = [

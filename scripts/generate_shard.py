@@ -5,10 +5,10 @@ from pathlib import Path
 from t2i.base.files import publish, read_json, sha256_file
 from t2i.generate.plan import batches, parse
 from t2i.job.device import describe_device, use_device
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.job.software import software_versions
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     settings = read_json(Path(snakemake.input.engine))
     with use_device(settings["device"], settings["threads"]) as device:
         import tarfile

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from t2i.base.files import write_json
 from t2i.generate.shard import read_shard
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.micro.judged import judge_images
 from t2i.prompts.captions import read_captions
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     shards = zip(snakemake.input.images, snakemake.input.manifests, strict=True)
     images = (
         (sample.index, pixels)

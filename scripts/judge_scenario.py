@@ -4,9 +4,9 @@ from pathlib import Path
 
 from t2i.base.files import read_json, write_json
 from t2i.compliance.scenario import scenario_verdict
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     inputs = snakemake.input
     result = scenario_verdict(
         {Path(path).parent.name: Path(path).parent for path in inputs.runs},

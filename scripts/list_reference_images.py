@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from t2i.fetch.image_sets import list_images, write_list
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     path = Path(snakemake.input.images)
     listed, others = list_images(path)
     write_list(Path(snakemake.output[0]), listed, others)

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from t2i.base.files import read_json, write_text
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.micro.card import model_card
 from t2i.micro.page import read_grids, render
 from t2i.micro.record import PARTS
 
 PICTURES = 9_000_000  # characters of all grids together
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     parts = {name: read_json(Path(getattr(snakemake.input, name))) for name in PARTS}
     evaluation = read_json(Path(snakemake.input.evaluation))
     card = model_card(parts, evaluation)

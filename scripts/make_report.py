@@ -6,7 +6,7 @@ import numpy as np
 
 from t2i.base.files import read_json, write_json, write_text
 from t2i.generate.shard import read_manifest
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.mlperf import image_ids
 from t2i.prompts.captions import read_captions, read_sample_ids
 from t2i.report.data import assemble
@@ -22,7 +22,7 @@ def of_scenario(path: Path) -> tuple[str, str]:
     return path.parents[3].name, path.parents[1].name
 
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     inputs, names = snakemake.input, list(snakemake.params.variants)
     manifests = {Path(path): read_manifest(Path(path)) for path in inputs.manifests}
     report = assemble(

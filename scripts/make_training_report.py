@@ -4,12 +4,12 @@ from pathlib import Path
 
 from t2i.base.files import read_json, write_text
 from t2i.generate.shard import read_shard
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.prompts.captions import read_captions
 from t2i.training.mllog import read_log
 from t2i.training.page import SHOWN, render
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     scores = [read_json(Path(path)) for path in snakemake.input.scores]
     pictures = {}
     for each, tar, manifest in zip(

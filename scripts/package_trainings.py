@@ -4,7 +4,7 @@ from pathlib import Path
 
 from t2i.base.check import check_records, verdict
 from t2i.base.files import read_json, write_json
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.training.package import (
     Layout,
     build_package,
@@ -15,7 +15,7 @@ from t2i.training.package import (
     training_description,
 )
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     params = snakemake.params
     facts = read_json(Path(snakemake.input.facts))
     names = params.submission["submitter"], params.submission["system"]

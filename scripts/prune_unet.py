@@ -6,9 +6,9 @@ from safetensors.torch import load_file, save_file
 
 from t2i.base.files import publish
 from t2i.engine.prune import prune
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     tensors = {}
     for path in snakemake.input.weights:
         tensors.update(load_file(path))

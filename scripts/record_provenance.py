@@ -7,10 +7,10 @@ from t2i.base.files import read_json, write_json
 from t2i.compliance.provenance import changed_defaults, environment_state, git_state, input_record
 from t2i.fetch.table import Source
 from t2i.generate.shard import read_manifest
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.job.parent import COMMAND_VARIABLE
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     sources = {name: Source(**facts) for name, facts in snakemake.params.sources.items()}
     path = Path(snakemake.input.facts[0])
     facts = read_manifest(path) if snakemake.params.sharded else read_json(path)

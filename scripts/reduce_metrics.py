@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from t2i.base.threads import limit_threads
-from t2i.job.log import job_log
+from t2i.job.job import job
 
 limit_threads(1)  # sums of another number of threads differ in their last bits
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     from t2i.base.arrays import write_arrays
     from t2i.base.files import sha256_file, write_json
     from t2i.generate.shard import read_manifest

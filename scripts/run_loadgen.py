@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.loadgen.run import TestRequest, run_test
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     inputs, wildcards = snakemake.input, snakemake.wildcards
     settings = {**snakemake.params.settings, "given": tuple(snakemake.params.settings["given"])}
     request = TestRequest(

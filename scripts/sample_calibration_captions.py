@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from t2i.base.files import write_text
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.prompts.annotations import TRAINING, read_annotations
 from t2i.prompts.captions import calibration_captions, format_captions, read_sample_ids
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     ids = read_sample_ids(Path(snakemake.input.ids), "a caption id")
     table = read_annotations(Path(snakemake.input.annotations), TRAINING)
     captions = calibration_captions(**table, ids=ids)

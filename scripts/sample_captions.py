@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from t2i.base.files import write_text
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.prompts.annotations import VALIDATION, read_annotations
 from t2i.prompts.captions import (
     chosen_captions,
@@ -13,7 +13,7 @@ from t2i.prompts.captions import (
     verify_captions,
 )
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     source = Path(snakemake.input[0])
     if len(snakemake.input) == 2:  # a subset by its ids
         found = read_annotations(Path(snakemake.input[1]), VALIDATION)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from t2i.base.files import publish, read_json
 from t2i.job.device import describe_device, use_device
-from t2i.job.log import job_log
+from t2i.job.job import job
 
 with (
-    job_log(snakemake.log[0]) as terminal,
+    job(snakemake) as terminal,
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     from t2i.generate.plan import batches, parse

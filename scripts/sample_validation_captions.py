@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from t2i.base.files import write_text
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.prompts.annotations import VALIDATION, read_annotations
 from t2i.prompts.captions import validation_table
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     annotations = read_annotations(Path(snakemake.input[0]), VALIDATION)["annotations"]
     write_text(Path(snakemake.output[0]), validation_table(annotations, snakemake.params.captions))

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from t2i.base.files import write_json
 from t2i.generate.shard import read_manifest
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.metrics.features import gather, read_features
 from t2i.metrics.fid import read_moments
 from t2i.metrics.labels import describe
 from t2i.metrics.scores import check_same_images
 from t2i.training.scores import checkpoint_scores
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     params = snakemake.params
     features = gather(
         (read_features(Path(path)) for path in snakemake.input.features), params.samples

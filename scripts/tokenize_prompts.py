@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from t2i.base.files import write_json
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.prompts.captions import read_captions
 from t2i.prompts.tokenizer import tokenize
 from t2i.prompts.tokens import PromptTokens, write_tokens
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     captions = read_captions(Path(snakemake.input.captions))
     folders = sorted({Path(path).parent for path in snakemake.input.tokenizer})
     prompts = tokenize([row.caption for row in captions], *folders)

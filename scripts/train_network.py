@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from t2i.base.files import read_json, write_json
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.job.machine import machine_facts
 from t2i.training.launch import launch, origin, prepare_work, publish_checkpoints
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     work = Path(snakemake.params.work)
     inputs = snakemake.input
     prepare_work(work, origin(snakemake.params.code, inputs.indices, inputs.digests))

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from t2i.base.files import write_json
 from t2i.job.device import use_device
-from t2i.job.log import job_log
+from t2i.job.job import job
 
 began = time.monotonic()
 with (
-    job_log(snakemake.log[0]),
+    job(snakemake),
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     from t2i.micro.trainer import job_facts

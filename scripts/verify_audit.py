@@ -5,12 +5,12 @@ from pathlib import Path
 from t2i.base.files import read_json
 from t2i.compliance import audits
 from t2i.compliance.checkout import open_checkout
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.loadgen.conf import shortened
 
 VERIFY = {"TEST01": audits.verify_test01, "TEST04": audits.verify_test04}
 
-with job_log(snakemake.log[0]) as terminal:
+with job(snakemake) as terminal:
     scenario, test = snakemake.wildcards.scenario, snakemake.wildcards.test
     settings = read_json(Path(snakemake.input.facts))["settings"]
     checkout = snakemake.params.checkout

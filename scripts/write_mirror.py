@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from t2i.fetch.mirror import write_mirror
-from t2i.job.log import job_log
+from t2i.job.job import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     if not snakemake.input:
         raise ValueError(
             "this configuration uses no published inputs; name one that does, such as "

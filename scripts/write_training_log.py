@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from t2i.base.files import read_json
-from t2i.job.log import job_log
+from t2i.job.job import job
 from t2i.training.mllog import Submitter, evaluation, log_lines, write_log
 
-with job_log(snakemake.log[0]):
+with job(snakemake):
     facts = read_json(Path(snakemake.input.facts))
     evaluations = [evaluation(read_json(Path(path))) for path in snakemake.input.scores]
     submitter = Submitter(**snakemake.params.submitter)

@@ -10,10 +10,11 @@ import shlex
 from snakemake.logging import logger
 
 from t2i.generate import damage
-from t2i.job import failures, lock, parent
+from t2i.job import failures, lock, parent, records
 from t2i.submission import edited
 
 COMMAND = shlex.join(["snakemake", *sys.argv[1:]])
+ROOTS = Path("resources"), Path("results", RUN)
 MIRROR_COMMAND = shlex.join(
     ["snakemake", "mirror", "--cores", "4"]
     + ["--configfile", *map(os.path.relpath, workflow.configfiles)]
@@ -45,6 +46,33 @@ def check_disk():
         sys.exit(1)
 
 
+@functools.cache
+def project_state():
+    """What results depend on besides their inputs."""
+    return records.state_of(CONFIG, Path(workflow.basedir, "scripts"))
+
+
+def check_finished():
+    """Refuse to go on from results that are another configuration's, or nobody's."""
+    from snakemake.settings.enums import RerunTrigger
+
+    if workflow.touch or RerunTrigger.PARAMS not in workflow.rerun_triggers:
+        return
+    dag = workflow.dag
+    finished = [job for job in dag.jobs if not dag.needrun(job)]
+    problems = records.set_aside_foreign(finished, ROOTS)
+    if problems:
+        for problem in problems[:20]:
+            print(f"set aside: {problem}", file=sys.stderr)
+        logger.error(
+            f"{len(problems)} results were not made by this configuration, and are set aside "
+            f"(*.aside). The same command makes them again: {COMMAND}"
+        )
+        sys.exit(1)
+    if any(job.rule.name == "all" for job in dag.jobs):
+        records.remember_compared(project_state())
+
+
 def print_failures(snakemake_logs):
     """Show the end of each failed job's log, and the command to continue."""
     text = "".join(Path(path).read_text(errors="replace") for path in snakemake_logs)
@@ -71,6 +99,15 @@ def begin():
         print(f"{word}, to be generated again: {problem}", file=sys.stderr)
     for problem in edited.set_aside_edited_trees(RUN, VARIANTS, dry):
         print(f"{word}, to be built again: {problem}", file=sys.stderr)
+    for problem in records.set_aside_changed(ROOTS, dry):
+        print(f"{word}, to be made again: {problem}", file=sys.stderr)
+    cheap = [
+        path for path in results() if path.endswith(("/report.json", "/verdict.json"))
+    ]
+    targets = [Path(path) for path in cheap]
+    problem = records.set_aside_unknown(ROOTS, targets, project_state(), dry)
+    if problem is not None:
+        print(f"{word}, to be made again, the last results: {problem}", file=sys.stderr)
 
 
 if workflow.exec_mode == ExecMode.DEFAULT:
@@ -78,6 +115,7 @@ if workflow.exec_mode == ExecMode.DEFAULT:
 
 
 onstart:
+    check_finished()
     check_disk()
 
 

@@ -60,6 +60,16 @@ def test_published_file_has_its_name_and_content_and_nothing_is_left_beside_it(t
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_planted_link_leads_nowhere(tmp_path):
+    """By the name that the temporary file will have."""
+    other = tmp_path / "other"
+    other.write_text("other")
+    (tmp_path / f".a.txt.{os.getpid()}.part").symlink_to(other)
+    write_text(tmp_path / "a.txt", "new")
+    assert (other.read_text(), (tmp_path / "a.txt").read_text()) == ("other", "new")
+    assert not (tmp_path / "a.txt").is_symlink()
+
+
 def test_exception_leaves_old_file_and_no_temporary_one(tmp_path):
     path = tmp_path / "result.txt"
     path.write_text("old")

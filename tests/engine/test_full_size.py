@@ -40,7 +40,7 @@ def running(request, bench: Bench) -> Loop:
     """The loop; the last is that of a GPU for which there are no fp8 kernels."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "fp8 elsewhere":
-            patch.setattr(torch.cuda, "get_device_capability", lambda: (8, 9))
+            patch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 9))
         return Native(bench, SIZE, torch.bfloat16, None, request.param != "bf16").loop
 
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fetch_fixtures import LIMITS, SHA256, SIZE, outcome, source
+from fetch_fixtures import LIMITS, NAME, SHA256, SIZE, outcome, source
 from misbehaving_server import BEHAVIOURS, CONTENT, HTML, WRONG
-from t2i.fetch.files import part_path
+from t2i.fetch.files import FetchError, fetch, part_path
 from t2i.fetch.http import HttpClient
 from t2i.fetch.transfer import Expected, transfer
 
@@ -196,6 +196,13 @@ def test_file_arrives_exactly_or_a_message_says_why_not(server, servers, destina
         if kept == "good" and path in ANSWERED_BY_SOMETHING_ELSE:
             assert part_path(destination, source()).read_bytes() == PARTS["good"]
         assert outcome(server, "good", destination) is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, destination):
+    (tmp_path / NAME).parent.mkdir(parents=True)
+    os.mkfifo(tmp_path / NAME)
+    with pytest.raises(FetchError, match="no regular file"):
+        fetch(source(), destination, str(tmp_path), False, LIMITS)
 
 
 @pytest.mark.parametrize("path", ["good", "no_answer", "wrong"])

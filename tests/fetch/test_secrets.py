@@ -72,6 +72,18 @@ def test_proxy_of_the_environment_is_asked_and_its_password_not_shown(
     assert set(authorizations(server, "Proxy-Authorization")) == {None}
 
 
+def test_login_of_a_mirror_comes_from_the_environment(server, destination, monkeypatch):
+    """And goes to the mirror alone."""
+    monkeypatch.setenv("T2I_MIRROR_LOGIN", f"reader:{TOKEN}/@:")
+    said = fetch(source(), destination, f"http://{server.host}/good", False, LIMITS)
+    assert said == f"http://{server.host}/good/{NAME}"
+    assert authorizations(server) == [basic("reader", f"{TOKEN}/@:")]
+    destination.unlink()
+    server.asked.clear()
+    fetch(source(f"{server.url}/good/y"), destination, None, False, LIMITS)
+    assert authorizations(server) == [None]
+
+
 def test_proxy_is_not_told_the_mirrors_password_in_the_address(
     server, servers, destination, monkeypatch
 ):

@@ -1,7 +1,6 @@
 """Reference images: how a configuration names them, how they are read, what they are judged by."""
 
 import json
-import runpy
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fake_job import Named, fake_job, run_script
 from t2i.base.check import FAIL, NOT_APPLICABLE, PASS
 from t2i.base.files import write_json
 from t2i.base.images import encode_png
@@ -251,8 +251,8 @@ def judged_by_script(folder, limit, judged):
     windows = {**WINDOWS, "samples": 5, "label": LABEL}
     if limit is not None:
         windows.update(images=str(references), image_difference=limit)
-    snakemake = SimpleNamespace(
-        input=SimpleNamespace(
+    job = fake_job(
+        Named(
             metrics=folder / "metrics.json",
             features=[folder / "features.npz"],
             manifests=manifests,
@@ -264,8 +264,9 @@ def judged_by_script(folder, limit, judged):
             scenarios=[],
             submission=[],
         ),
-        output=[folder / "compliance.json"],
-        params=SimpleNamespace(
+        Named(folder / "compliance.json"),
+        folder / "check.log",
+        Named(
             division="open",
             samples=5,
             windows=windows,
@@ -273,10 +274,8 @@ def judged_by_script(folder, limit, judged):
             shown=ROUNDS["v6.1"].image_ids,
         ),
         wildcards=SimpleNamespace(run="r", variant="v"),
-        log=[str(folder / "check.log")],
     )
-    script = PROJECT / "scripts" / "check_compliance.py"
-    runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+    run_script("check_compliance", job)
     return json.loads((folder / "compliance.json").read_text())
 
 

@@ -9,9 +9,7 @@ import t2i.job.torch_shim  # noqa: F401
 import json
 import os
 import pickle
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -21,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import peers
+from fake_job import Named, fake_job, run_script
 from micro_model import SHIPPED
 from random_sdxl import write_random_clip, write_random_sdxl
 from stand_ins import openai_archive
@@ -223,20 +222,19 @@ def test_conversion_checks_the_published_digest_again(tmp_path, monkeypatch, cap
     published.parent.mkdir(parents=True)
     torch.save({"weight": torch.arange(3.0)}, published)
     digest = sha256_file(published)
-    snakemake = SimpleNamespace(
-        input=[f"resources/{name}"],
-        output=[f"resources/{name.split('/')[0]}/model.safetensors"],
-        params=SimpleNamespace(sha256=digest),
-        log=[str(tmp_path / "convert.log")],
+    converted = Path("resources", name.split("/")[0], "model.safetensors")
+    job = fake_job(
+        Named(f"resources/{name}"),
+        Named(str(converted)),
+        tmp_path / "convert.log",
+        Named(sha256=digest),
     )
-    script = Path(__file__).parents[2] / "scripts" / "convert_inception.py"
-    runpy.run_path(str(script), init_globals={"snakemake": snakemake})
-    converted = Path(snakemake.output[0])
+    run_script("convert_inception", job)
     assert load_file(converted)["weight"].tolist() == [0.0, 1.0, 2.0]
     converted.unlink()
     published.write_bytes(published.read_bytes()[:-1] + b"?")
     with pytest.raises(SystemExit):
-        runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+        run_script("convert_inception", job)
     assert not converted.exists()
     assert f"expected sha256 {digest}, got " in capfd.readouterr().err
 
@@ -263,18 +261,17 @@ def test_an_archive_with_another_digest_is_never_opened(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     canary, archive = tmp_path / "canary", tmp_path / "ViT-B-32.pt"
     torch.jit.script(Scripted(str(canary))).save(str(archive))
-    snakemake = SimpleNamespace(
-        input=[str(archive)],
-        output=[str(tmp_path / "model.safetensors")],
-        params=SimpleNamespace(sha256="0" * 64),
-        log=[str(tmp_path / "convert.log")],
+    job = fake_job(
+        Named(str(archive)),
+        Named(str(tmp_path / "model.safetensors")),
+        tmp_path / "convert.log",
+        Named(sha256="0" * 64),
     )
-    script = Path(__file__).parents[2] / "scripts" / "convert_clip.py"
     with pytest.raises(SystemExit):
-        runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+        run_script("convert_clip", job)
     assert f"expected sha256 {'0' * 64}, got {sha256_file(archive)}" in capfd.readouterr().err
     assert not canary.exists()
-    assert not Path(snakemake.output[0]).exists()
+    assert not Path(job.output[0]).exists()
     torch.jit.load(str(archive))
     assert canary.is_file()  # so it would have been run
 

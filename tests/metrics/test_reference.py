@@ -4,7 +4,6 @@ import t2i.job.torch_shim  # noqa: F401
 
 import copy
 import io
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from PIL import Image
 from pytorch_fid import fid_score
 from torch import nn
 
+from fake_job import Named, fake_job, run_script
 from t2i.fetch import image_sets
 from t2i.job import device
 from t2i.metrics import fid, inception, reference
@@ -59,15 +59,15 @@ def run(tmp_path, monkeypatch, one_thread):
     monkeypatch.setattr(device, "use_device", lambda device, _: nullcontext(device))
 
     def run(script: str, output: Path, device: str = "cpu", batch_size: int = 1, **facts) -> Path:
-        snakemake = SimpleNamespace(
-            input=SimpleNamespace(**facts.pop("input")),
-            output=[str(output)],
+        job = fake_job(
+            Named(**facts.pop("input")),
+            Named(str(output)),
+            tmp_path / "log" / f"{script}.log",
+            Named(device=device, threads=1, batch_size=batch_size),
             wildcards=SimpleNamespace(**facts),
-            params=SimpleNamespace(device=device, threads=1, batch_size=batch_size),
             threads=2,
-            log=[str(tmp_path / "log" / f"{script}.log")],
         )
-        runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": snakemake})
+        run_script(script, job)
         return output
 
     return run

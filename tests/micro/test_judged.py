@@ -1,15 +1,14 @@
 """What the pixel judge says of a variant, and the checks that follow from it."""
 
 import json
-import runpy
 import tarfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.stats
 
+from fake_job import Named, fake_job, run_script
 from recipes import micro_recipe, scoring
 from t2i.base.check import FAIL, PASS
 from t2i.base.stats import wilson_interval
@@ -184,14 +183,13 @@ def test_script_judges_the_verified_images_of_all_shards(tmp_path, capsys):
         write_manifest(manifests[-1], tar, samples, {})
     table = tmp_path / "captions.tsv"
     table.write_text(format_captions(CAPTIONS), encoding="utf-8")
-    snakemake = SimpleNamespace(
-        input=SimpleNamespace(images=tars, manifests=manifests, captions=table),
-        output=[str(tmp_path / "judged.json")],
+    job = fake_job(
+        Named(images=tars, manifests=manifests, captions=table),
+        Named(str(tmp_path / "judged.json")),
+        tmp_path / "judge.log",
         wildcards=SimpleNamespace(run="r", variant="v"),
-        log=[str(tmp_path / "judge.log")],
     )
-    script = Path(__file__).parents[2] / "scripts" / "judge_pictures.py"
-    runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+    run_script("judge_pictures", job)
     judged = json.loads((tmp_path / "judged.json").read_text())
     assert (judged["schema"], judged["run"], judged["variant"]) == (1, "r", "v")
     assert judged["samples"] == 5
@@ -199,4 +197,4 @@ def test_script_judges_the_verified_images_of_all_shards(tmp_path, capsys):
     assert [sample["index"] for sample in judged["wrong"]] == [3]
     tars[0].write_bytes(tars[1].read_bytes())
     with pytest.raises(SystemExit):
-        runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+        run_script("judge_pictures", job)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import re
-import runpy
 from html import unescape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from fake_job import Named, fake_job, run_script
 from fake_training import (
     BYTES,
     CAPTIONS,
@@ -252,14 +251,13 @@ def test_script_writes_page_and_card(tmp_path: Path) -> None:
     for name, path in files.items():
         write_json(path, {**parts, "evaluation": evaluation}[name])
     output = {"html": tmp_path / "report.html", "card": tmp_path / "card.md"}
-    snakemake = SimpleNamespace(
-        input=SimpleNamespace(**files, samples=write_samples(tmp_path / "samples")),
-        output=SimpleNamespace(**output),
-        params=SimpleNamespace(code=""),
-        log=[str(tmp_path / "report.log")],
+    job = fake_job(
+        Named(**files, samples=write_samples(tmp_path / "samples")),
+        Named(**output),
+        tmp_path / "report.log",
+        Named(code=""),
     )
-    script = Path(__file__).parents[2] / "scripts" / "make_micro_report.py"
-    runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+    run_script("make_micro_report", job)
     read = json.loads(json.dumps([parts, evaluation]))
     assert output["card"].read_text(encoding="utf-8") == model_card(*read)
     assert output["html"].read_text(encoding="utf-8").count("<img ") == 8

@@ -7,17 +7,16 @@ import hashlib
 import io
 import json
 import re
-import runpy
 from html import unescape
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fake_job import Named, fake_job, run_script
 from fake_results import (
     HOSTILE,
     IDS,
@@ -323,14 +322,9 @@ def test_script_writes_both_files(tmp_path: Path) -> None:
         files["engine_speed"], {**measured, "results": [{**painted, "busy": 0, "watts": []}]}
     )
     output = {"html": tmp_path / "report.html", "json": tmp_path / "report.json"}
-    snakemake = SimpleNamespace(
-        input=SimpleNamespace(**files),
-        output=SimpleNamespace(**output),
-        params=SimpleNamespace(run="demo", variants=names, shown=ROUNDS["v6.1"].image_ids),
-        log=[str(tmp_path / "report.log")],
-    )
-    script = Path(__file__).parents[2] / "scripts" / "make_report.py"
-    runpy.run_path(str(script), init_globals={"snakemake": snakemake})
+    params = Named(run="demo", variants=names, shown=ROUNDS["v6.1"].image_ids)
+    job = fake_job(Named(**files), Named(**output), tmp_path / "report.log", params)
+    run_script("make_report", job)
     report = json.loads(output["json"].read_text(encoding="utf-8"))
     page = output["html"].read_text(encoding="utf-8")
     assert len(report["gallery"]["rows"]) == samples

@@ -100,6 +100,7 @@ def publish(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_remains(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)  # a link by this name would lead the content elsewhere
     try:
         yield part
         settle(part, path)

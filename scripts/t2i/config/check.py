@@ -17,6 +17,7 @@ from t2i.base import embedded
 from t2i.base.backends import NATIVE, REFERENCE
 from t2i.base.datasets import CAPTIONS, VALIDATION_SET, dataset_files
 from t2i.base.yaml import Config, ConfigError
+from t2i.config.addresses import address_mistakes
 from t2i.config.closed import (
     _against_closed_rules,
     closed_mistakes,
@@ -72,6 +73,7 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
     filled: Config = with_defaults(_sound_part(config, errors), schema)
     mistakes += [
         *_unknown_inputs(filled, sources),
+        *address_mistakes(filled, sources),
         *_too_many_samples(filled),
         *_bad_windows(filled),
         *_bad_backends(filled),

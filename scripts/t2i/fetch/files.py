@@ -7,19 +7,22 @@ it gets its name.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from t2i.base.addresses import shown
 from t2i.base.files import CHUNK, settle
-from t2i.fetch.http import HttpClient, TransferError, shown
+from t2i.fetch.http import HttpClient, TransferError
 from t2i.fetch.table import Source
 from t2i.fetch.transfer import Expected, Limits, Part, transfer
 from t2i.job.disk import format_bytes, freed_bytes, require_space
 
 logger = logging.getLogger(__name__)
 
+MIRROR_LOGIN = "T2I_MIRROR_LOGIN"
 LARGEST = 20 * 10**9  # bytes of an input; of those without a published size val2014.zip has 6.6e9
 
 
@@ -91,8 +94,16 @@ def is_remote(address: str) -> bool:
 
 
 def mirror_address(mirror: str, name: str) -> str:
-    """Where a mirror (a folder, or an address prefix) has a file."""
+    """Where a mirror (a folder, or an address prefix) has a file.
+
+    The login of a mirror on the web is that of the environment (T2I_MIRROR_LOGIN, user:password).
+    """
     if "://" in mirror or mirror.startswith("file:"):
+        login = os.environ.get(MIRROR_LOGIN)
+        if login and is_remote(mirror):
+            scheme, rest = mirror.split("://", 1)
+            user, _, password = login.partition(":")
+            mirror = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
         return f"{mirror.rstrip('/')}/{quote(name)}"
     return f"file:{quote(str(Path(mirror, name)))}"
 
@@ -158,6 +169,8 @@ def _bring(source: Source, address: str, part: Path, limits: Limits, token: str 
 
 def _copy(original: Path, path: Path, expected: Expected) -> None:
     """Copy a file that needs no network, hashed on the way."""
+    if original.exists() and not original.is_file():  # a pipe would be waited for
+        raise TransferError("no regular file")
     try:
         handle = original.open("rb")
     except OSError as error:

@@ -6,13 +6,14 @@ Nothing here is retried and no body is read: t2i.fetch.transfer does both.
 from __future__ import annotations
 
 import base64
-import re
 import urllib.request
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3.util import make_headers, parse_url
+
+from t2i.base.addresses import shown
 
 REDIRECTS = (301, 302, 303, 307, 308)
 LONGEST_CHAIN = 10
@@ -22,11 +23,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 class TransferError(RuntimeError):
     """A file could not be fetched from an address, and asking again would not help."""
-
-
-def shown(address: str) -> str:
-    """An address without what may be secret in it: user, password and query."""
-    return re.sub(r"(?<=//)[^/]*@", "", re.split(r"[?#]", address, maxsplit=1)[0])
 
 
 def redirected(address: str, location: str | None) -> str:

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from t2i.base.addresses import shown
 from t2i.base.files import publish, sha256_bytes, write_text
 from t2i.fetch.files import is_remote, local_path, mirror_address
-from t2i.fetch.http import LOOPBACK, HttpClient, TransferError, shown
+from t2i.fetch.http import LOOPBACK, HttpClient, TransferError
 from t2i.fetch.transfer import Expected, Limits, transfer
 from t2i.job.disk import require_space
 from t2i.prompts.captions import Caption

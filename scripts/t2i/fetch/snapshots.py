@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from urllib3.exceptions import HTTPError
 
 from t2i.base import embedded
+from t2i.base.addresses import shown
 from t2i.fetch.edit import group_text
-from t2i.fetch.http import LOOPBACK, HttpClient, TransferError, shown
+from t2i.fetch.http import LOOPBACK, HttpClient, TransferError
 from t2i.fetch.transfer import Expected, Limits, transfer
 
 PIPELINE = "checkpoint_pipe/"

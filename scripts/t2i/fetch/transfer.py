@@ -22,8 +22,9 @@ from typing import Any
 import urllib3
 from urllib3 import exceptions
 
+from t2i.base.addresses import shown
 from t2i.base.files import CHUNK, file_digest, new_digest
-from t2i.fetch.http import HttpClient, TransferError, shown
+from t2i.fetch.http import HttpClient, TransferError
 
 logger = logging.getLogger(__name__)
 

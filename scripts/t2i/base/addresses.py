@@ -1,0 +1,10 @@
+"""Addresses as they may be shown."""
+
+from __future__ import annotations
+
+import re
+
+
+def shown(address: str) -> str:
+    """An address without what may be secret in it: user, password and query."""
+    return re.sub(r"(?<=//)[^/]*@", "", re.split(r"[?#]", address, maxsplit=1)[0])
