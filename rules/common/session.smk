@@ -101,10 +101,8 @@ def begin():
         print(f"{word}, to be built again: {problem}", file=sys.stderr)
     for problem in records.set_aside_changed(ROOTS, dry):
         print(f"{word}, to be made again: {problem}", file=sys.stderr)
-    cheap = [
-        path for path in results() if path.endswith(("/report.json", "/verdict.json"))
-    ]
-    targets = [Path(path) for path in cheap]
+    last = {"report.json", "verdict.json"}
+    targets = [path for path in map(Path, results()) if path.name in last]
     problem = records.set_aside_unknown(ROOTS, targets, project_state(), dry)
     if problem is not None:
         print(f"{word}, to be made again, the last results: {problem}", file=sys.stderr)
