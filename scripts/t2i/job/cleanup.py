@@ -11,6 +11,7 @@ from pathlib import Path
 
 from t2i.job.disk import freed_bytes, held_bytes
 from t2i.job.lock import is_locked
+from t2i.job.records import was_set_aside
 
 # Of `t2i.base.files.publish` (a process id) and of downloads (the beginning of a digest).
 PART = re.compile(r"\.(?P<name>.+)\.(?:(?P<process>[0-9]{1,10})|[0-9a-f]{12})\.(?:part|old)")
@@ -34,7 +35,7 @@ def leftovers(folders: list[Path]) -> Iterator[tuple[Path, str]]:
     """Files and folders below `folders` that nothing needs, and what each is.
 
     These are unfinished files of processes that have ended, parts of downloads that are complete
-    by now, and shards that were set aside as damaged. The part of a download that is not complete
+    by now, and results that were set aside. The part of a download that is not complete
     stays: the next try resumes it. Links are neither followed nor removed.
     """
     for folder in folders:
@@ -53,6 +54,8 @@ def leftovers(folders: list[Path]) -> Iterator[tuple[Path, str]]:
                         yield path, "unfinished, its process has ended"
                 elif name.endswith(".damaged") and path.parent.name == "shards":
                     yield path, "set aside as damaged"
+                elif was_set_aside(path):
+                    yield path, "set aside"
             names[:] = [name for name in names if not PART.fullmatch(name)]
 
 

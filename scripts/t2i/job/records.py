@@ -19,6 +19,7 @@ from t2i.base.files import read_json, sha256_file, sha256_json, write_json, writ
 from t2i.job.lock import is_locked
 
 FOLDER = ".records"
+ASIDE = ".aside"
 SCHEMA = 1
 # Larger files are recorded by size alone: weights and LoadGen's logs, which have digests in
 # config/sources.yaml, engine.json and run.json, and are checked by what reads them.
@@ -149,7 +150,7 @@ def recorded(root: Path) -> Iterator[Path]:
     folder = root / FOLDER
     for record in sorted(folder.rglob("*.json")):
         path = root / record.relative_to(folder).with_suffix("")
-        if path.exists():
+        if path.exists() and not path.name.endswith(ASIDE):
             yield path
 
 
@@ -188,15 +189,21 @@ def other_input(path: Path, known: dict[str, dict[str, Any] | None]) -> str | No
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a result, so that it counts as missing, and forget its record; its new name."""
-    aside = path.with_name(f"{path.name}.aside")
+    """Rename a result and its record, so that it counts as missing; its new name."""
+    aside = path.with_name(f"{path.name}{ASIDE}")
     if aside.is_dir():
         shutil.rmtree(aside)
     path.replace(aside)
-    record = record_of(path)
-    if record is not None:
-        record.unlink(missing_ok=True)
+    record, other = record_of(path), record_of(aside)
+    if record is not None and other is not None and record.exists():
+        record.replace(other)
     return aside
+
+
+def was_set_aside(path: Path) -> bool:
+    """Whether this is a result that `set_aside` has renamed."""
+    record = record_of(path)
+    return path.name.endswith(ASIDE) and record is not None and record.exists()
 
 
 def made_from(roots: Iterable[Path], sources: Iterable[Path]) -> list[tuple[Path, Path]]:
