@@ -17,7 +17,7 @@ from t2i.engine.fp8.scales import weight_as_fp8
 
 
 class HalfLayers(Layers):
-    """Makes layers that a GPU computes about as fast as without fp8."""
+    """Makes layers whose products a GPU computes as it does without fp8."""
 
     def wide(self, features: Tensor) -> Tensor:
         """Features in bf16."""
