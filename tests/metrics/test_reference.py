@@ -201,11 +201,21 @@ def test_a_broken_image_is_named(monkeypatch):
     whole = encoded("PNG")
     assert np.array_equal(reference.decode_image("x", whole), picture(0, (4, 4)))
     for data in (whole[:60], encoded("JPEG")[:-30], b"", b"no image", encoded("GIF")):
-        with pytest.raises(ValueError, match="sub/x.png: not a whole image"):
+        with pytest.raises(ValueError, match="sub/x.png: not an image that can be"):
             reference.decode_image("sub/x.png", data)
     monkeypatch.setattr(reference, "MAX_PIXELS", 15)
     with pytest.raises(ValueError, match=r"x.png: .*4x4 pixels are more than 15"):
         reference.decode_image("x.png", whole)
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [("uint16", "I;16"), ("int32", "I"), ("float32", "F")])
+def test_more_than_eight_bits_are_refused(dtype, mode):
+    """Pillow would cut them off, to white or black."""
+    image = Image.fromarray(np.linspace(0, 60000, 16).reshape(4, 4).astype(dtype))
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF")
+    with pytest.raises(ValueError, match=f"x.tif: .*mode {mode} has more than 8 bits"):
+        reference.decode_image("x.tif", buffer.getvalue())
 
 
 def test_few_images_are_in_memory_at_a_time():

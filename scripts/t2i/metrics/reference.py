@@ -17,6 +17,7 @@ from t2i.base.images import MAX_PIXELS
 from t2i.fetch.image_sets import Listed
 from t2i.metrics.features import check_coverage
 
+WIDE_MODES = ("I", "F")  # Pillow's, of 16 and 32 bits and of floating point
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -36,16 +37,21 @@ class Part:
 def decode_image(name: str, data: bytes) -> np.ndarray:
     """Pixels (height, width, 3) uint8 of an image's file, in RGB by Pillow's conversion.
 
-    Raises ValueError, which names the image, for a broken one or more than `MAX_PIXELS` pixels.
+    Raises ValueError, which names the image, for a broken one, for more than `MAX_PIXELS` pixels,
+    and for more than 8 bits a value, which Pillow would cut off: the image would be white or black.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}")
+            if image.mode.startswith(WIDE_MODES):
+                raise ValueError(
+                    f"mode {image.mode} has more than 8 bits a value; convert it to 8-bit RGB"
+                )
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow raises almost anything on damaged files
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{name}: not a whole image ({reason})") from error
+        raise ValueError(f"{name}: not an image that can be scored ({reason})") from error
 
 
 def decoded(files: Iterable[tuple[str, bytes]], ahead: int, threads: int) -> Iterator[np.ndarray]:
