@@ -177,6 +177,17 @@ def test_null_takes_a_value_back():
             "unets.a.recovery: only micro-sdxl can be trained here",
         ),
         ({"variants.fp32.vae": "bf16"}, "variants.fp32.vae: only backend: native has it"),
+        ({"variants.training": {"dtype": "fp32"}}, "variants.training: a run has something else"),
+        (
+            {
+                "variants.fp32": {
+                    "dtype": "fp32",
+                    "stand_in": {"side": 64, "images_per_second": 1},
+                    "patch": f"{__file__}:f",
+                }
+            },
+            "variants.fp32.patch: a stand_in runs no model; leave one of them out",
+        ),
         ({"variants.fp32.fp8": {}}, "variants.fp32.fp8: only backend: native has it"),
         (
             {"variants.fp32": {"dtype": "fp16", "backend": "native", "fp8": {}}},

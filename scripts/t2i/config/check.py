@@ -202,8 +202,12 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
             yield f"  variants.{name}.patch: there is no file {path!r}"
 
 
+# What lies beside the variants' folders in that of a run.
+RESERVED = ("report.html", "report.json", "comparison.json", "provenance.json", "training", "unets")
+
+
 def _bad_backends(config: Config) -> Iterator[str]:
-    """Options that a variant's back end has not, and deep steps that are none."""
+    """Names that are taken, options that a variant's back end has not, deep steps that are none."""
     for name, variant in config.get("variants", {}).items():
         backend = variant.get("backend", REFERENCE)
         for key in ("cache", "vae", "fp8"):
@@ -215,8 +219,11 @@ def _bad_backends(config: Config) -> Iterator[str]:
         if unet is not None and unet not in known:
             have = ", ".join(known) or "nothing"
             yield f"  variants.{name}.unet: got {unet!r}; unets has {have}{_nearest(unet, known)}"
-        if backend != REFERENCE and "stand_in" in variant:
-            yield f"  variants.{name}.backend: a stand_in runs no model; leave one of them out"
+        for key in ("backend", "patch"):
+            if "stand_in" in variant and variant.get(key, REFERENCE) != REFERENCE:
+                yield f"  variants.{name}.{key}: a stand_in runs no model; leave one of them out"
+        if name in RESERVED:
+            yield f"  variants.{name}: a run has something else by this name; take another"
         try:
             deep_steps(variant.get("cache"), _steps(config, variant))
         except ValueError as error:
