@@ -11,6 +11,7 @@ from snakemake.logging import logger
 
 from t2i.generate import damage
 from t2i.job import failures, lock, parent, records
+from t2i.job.dates import from_the_future
 from t2i.submission import edited
 
 COMMAND = shlex.join(["snakemake", *sys.argv[1:]])
@@ -50,6 +51,15 @@ def check_disk():
 def project_state():
     """What results depend on besides their inputs."""
     return records.state_of(CONFIG, Path(workflow.basedir, "scripts"))
+
+
+def check_dates():
+    """Refuse inputs from the future: what is made from them would never be finished."""
+    inputs = {Path(path) for job in workflow.dag.jobs for path in job.input}
+    lines = from_the_future(inputs)
+    if lines:
+        logger.error("\n".join(["these inputs cannot be used:", *lines]))
+        sys.exit(1)
 
 
 def check_finished():
@@ -113,6 +123,7 @@ if workflow.exec_mode == ExecMode.DEFAULT:
 
 
 onstart:
+    check_dates()
     check_finished()
     check_disk()
 

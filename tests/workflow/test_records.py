@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,18 @@ def test_results_of_another_configuration_are_not_taken_for_this_ones(
     assert (workplace.folder / RUN / "fp32/engine/engine.json.aside").exists()
     assert not (workplace.folder / RUN / "report.json").exists()
     assert {"build_engine", "generate_shard", "make_report"} <= rules(workplace.plan(overlay=steps))
+
+
+@pytest.mark.slow
+def test_inputs_from_the_future_are_refused_before_the_first_job(workplace: Workplace) -> None:
+    """Snakemake would make again what came of them in every run."""
+    metrics = workplace.folder / RUN / "fp32/metrics.json"
+    os.utime(metrics, (time.time() + 86400,) * 2)
+    said = workplace.snakemake(succeeds=False)
+    assert f"{RUN}/fp32/metrics.json is dated " in said
+    assert "localrule compare_variants" not in said and metrics.exists()
+    os.utime(metrics)
+    workplace.snakemake()
 
 
 @pytest.mark.slow
