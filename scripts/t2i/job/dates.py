@@ -11,7 +11,7 @@ TOLERANCE = 60.0  # seconds that the clocks of two machines may differ by
 
 
 def from_the_future(paths: Iterable[Path]) -> list[str]:
-    """A line for each existing file whose time is later than now, with the command that mends it."""
+    """A line for each file whose time is later than now, with the command that mends it."""
     now = time.time()
     lines = []
     for path in sorted(set(paths)):
