@@ -169,7 +169,7 @@ def _bring(source: Source, address: str, part: Path, limits: Limits, token: str 
 
 def _copy(original: Path, path: Path, expected: Expected) -> None:
     """Copy a file that needs no network, hashed on the way."""
-    if original.exists() and not original.is_file():  # a pipe would be waited for
+    if original.is_fifo():  # whose other end would be waited for
         raise TransferError("no regular file")
     try:
         handle = original.open("rb")
