@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from every_kernel import Anywhere
 from t2i.engine.blocks import Norm
 from t2i.engine.fp8.layers import AttentionWeights, Layers
 from t2i.engine.operations import PLAIN
@@ -23,17 +24,6 @@ BF16 = torch.bfloat16
 # roundings differ: of sums, of which Hopper keeps about 14 bits for e4m3; of the result to bf16; of
 # some numbers to the next e4m3; of attention's weights relative to another maximum.
 TO_BF16, TO_FP8, ATTENTION = 0.006, 0.01, 0.03
-SCALE = 0.01
-
-
-class Anywhere(dict[str, float]):
-    """A scale for every place."""
-
-    def __missing__(self, place: str) -> float:
-        return SCALE
-
-    def __contains__(self, place: object) -> bool:
-        return True
 
 
 @pytest.fixture(autouse=True)

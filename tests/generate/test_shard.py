@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import struct
 import tarfile
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kept_time import flip_bit
 from t2i.base.files import sha256_json
 from t2i.base.images import decode_png, encode_png, pixel_digest
 from t2i.generate import shard as module
@@ -70,16 +70,6 @@ def content(tar, manifest):
         return None
 
 
-def damage(path, offset, bit):
-    """Flip one bit and give the file its old times back."""
-    times = path.stat()
-    data = bytearray(path.read_bytes())
-    data[offset] ^= 1 << bit
-    path.write_bytes(data)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert path.stat().st_mtime_ns == times.st_mtime_ns
-
-
 def seal(manifest, **changes):
     """Change a manifest and give it the digest that fits."""
     facts = {**json.loads(manifest.read_text()), **changes}
@@ -134,7 +124,7 @@ def test_every_flipped_bit_of_the_tar_is_detected_though_its_times_are_kept(shar
     sound, before = tar.read_bytes(), content(tar, manifest)
     draw = np.random.default_rng(1)
     for offset in draw.choice(len(sound), 200, replace=False).tolist():
-        damage(tar, offset, int(draw.integers(8)))
+        flip_bit(tar, 8 * offset + int(draw.integers(8)))
         # Padding and headers carry no pixels, so reading may succeed; then it reads the same.
         assert content(tar, manifest) in (before, None)
         assert "its manifest says" in str(set_aside_damaged(tar, manifest, verified))
@@ -151,7 +141,7 @@ def test_every_flipped_bit_of_the_manifest_is_detected_or_changes_nothing(shard)
     draw = np.random.default_rng(2)
     harmless = 0
     for offset in draw.choice(len(sound), 200, replace=False).tolist():
-        damage(manifest, offset, int(draw.integers(8)))
+        flip_bit(manifest, 8 * offset + int(draw.integers(8)))
         after = content(tar, manifest)
         assert after in (before, None), f"offset {offset}"
         harmless += after is not None
@@ -295,7 +285,7 @@ def test_change_with_the_old_size_and_times_is_seen_by_the_change_time(shard):
     verified = {}
     assert set_aside_damaged(tar, manifest, verified) is None
     before = tar.stat()
-    damage(tar, 600, 0)
+    flip_bit(tar, 4800)
     after = tar.stat()
     assert (before.st_size, before.st_mtime_ns, before.st_ino) == (
         after.st_size,
@@ -316,7 +306,7 @@ def test_changed_manifest_is_compared_though_the_tar_was_verified(shard):
 
 def test_both_files_are_renamed_and_kept(shard):
     tar, manifest = shard
-    damage(tar, 700, 3)
+    flip_bit(tar, 5603)
     contents = tar.read_bytes(), manifest.read_bytes()
     set_aside_damaged(tar, manifest, {})
     kept = [Path(f"{path}.damaged") for path in shard]
@@ -364,7 +354,7 @@ class TestWholeRun:
         assert self.look() == []
 
     def test_damaged_ones_go_and_others_stay(self):
-        damage(self.tar, 600, 1)
+        flip_bit(self.tar, 4801)
         (problem,) = self.look()
         assert str(self.tar) in problem
         assert not self.tar.exists()
@@ -372,7 +362,7 @@ class TestWholeRun:
         assert self.look() == []
 
     def test_nothing_is_touched_while_another_run_holds_the_lock(self):
-        damage(self.tar, 600, 1)
+        flip_bit(self.tar, 4801)
         lock = Path(".snakemake/locks/0.input.lock")
         lock.parent.mkdir(parents=True)
         lock.touch()
@@ -385,7 +375,7 @@ class TestWholeRun:
     def test_damaged_memory_is_forgotten(self, text):
         VERIFIED.parent.mkdir()
         VERIFIED.write_text(text)
-        damage(self.tar, 600, 1)
+        flip_bit(self.tar, 4801)
         assert len(self.look()) == 1
 
     def test_run_without_results_is_no_trouble(self):

@@ -1,7 +1,6 @@
 """Results are what their jobs recorded, made from what is there now, with these parameters."""
 
 import json
-import os
 import random
 import sys
 from contextlib import nullcontext
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from fake_job import Named, fake_job
+from kept_time import flip_bit, rewrite
 from t2i.job import records
 from t2i.job.job import LibraryError, job
 from t2i.job.records import RecordError
@@ -47,17 +47,10 @@ def test_what_is_sound_stays() -> None:
     assert records.check(FIRST) == records.facts_of(FIRST)
 
 
-def kept_time(path: Path, content: bytes) -> None:
-    """Other content below the old time."""
-    before = path.stat()
-    path.write_bytes(content)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
 @pytest.mark.parametrize("content", [b'{"value": 2}', b"", b'{"value": 1}\n'])
 def test_a_changed_result_is_set_aside_and_refused(content: bytes) -> None:
     assert problems(dry=False) == []
-    kept_time(FIRST, content)
+    rewrite(FIRST, content)
     (found,) = problems()
     assert "results/some/first.json is not what make_first made" in found
     assert FIRST.exists()
@@ -124,11 +117,9 @@ def test_every_flipped_bit_is_noticed() -> None:
         assert path is not None
         content = path.read_bytes()
         place = chance.randrange(8 * len(content))
-        flipped = bytearray(content)
-        flipped[place // 8] ^= 1 << place % 8
-        kept_time(path, bytes(flipped))
+        flip_bit(path, place)
         assert problems(), f"{path}: bit {place}"
-        kept_time(path, content)
+        rewrite(path, content)
         assert not problems()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kept_time import flip_bit, rewrite
 from t2i.job import records
 from workflow_run import Workplace, rules
 
@@ -21,14 +22,6 @@ DAMAGED = (
 )
 
 
-def kept_time(path: Path, content: bytes) -> None:
-    """Other content below the old time."""
-    before = path.stat()
-    path.unlink()  # a copy of a finished run shares large files by hard links
-    path.write_bytes(content)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
 def content(folder: Path) -> dict[str, bytes]:
     """What a run has found, without times, machines and paths."""
     names = ["fp32/metrics.json", "bf16/metrics.json", "comparison.json", "fp32/compliance.json"]
@@ -41,13 +34,12 @@ def test_damage_is_reported_by_a_dry_run_and_mended_by_a_real_one(
 ) -> None:
     """One bit, no content at all, and another variant's file in its place."""
     for number, path in enumerate(DAMAGED):
-        data = bytearray((workplace.folder / path).read_bytes())
-        data[len(data) // 2] ^= 1 << number
-        kept_time(workplace.folder / path, bytes(data))
+        size = (workplace.folder / path).stat().st_size
+        flip_bit(workplace.folder / path, 8 * (size // 2) + number)
     empty = workplace.folder / RUN / "fp32/influence.npz"
-    kept_time(empty, b"")
+    rewrite(empty, b"")
     other = workplace.folder / RUN / "bf16/features/00003-00006.npz"
-    kept_time(other, (workplace.folder / RUN / "fp32/features/00003-00006.npz").read_bytes())
+    rewrite(other, (workplace.folder / RUN / "fp32/features/00003-00006.npz").read_bytes())
     said = workplace.snakemake("--dry-run")
     for path in (*DAMAGED, empty, other):
         name = str(path if path in DAMAGED else path.relative_to(workplace.folder))

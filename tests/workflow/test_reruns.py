@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kept_time import flip_bit
 from workflow_run import SHARDS, VARIANTS, Workplace, copy_run, of_rule, rules
 
 # The drawing of the rules and the record of inputs hold the whole configuration.
@@ -27,15 +28,6 @@ OF_SHARDS = {
 
 def copy_of(place: Workplace, folder: Path) -> Workplace:
     return Workplace(copy_run(place.folder, folder), place.config)
-
-
-def flip_byte(path: Path) -> None:
-    """Change one byte in the middle of a file and leave its size and times as they were."""
-    status = path.stat()
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def lose_tar(folder: Path) -> None:
@@ -70,7 +62,7 @@ def on_disk(folder: Path) -> dict[str, tuple[int, int]]:
 @pytest.mark.slow
 def test_a_damaged_shard_is_reported_by_a_dry_run_and_made_again_by_a_real_one(finished, workplace):
     tar = workplace.folder / "results/tiny/fp32/shards/00003-00006.tar"
-    flip_byte(tar)
+    flip_bit(tar)
     (workplace.folder / ".snakemake/t2i-verified.json").unlink(missing_ok=True)
     before = on_disk(workplace.folder)
     said = workplace.snakemake("--dry-run")

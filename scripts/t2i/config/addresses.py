@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from t2i.base.addresses import shown
+from t2i.base.addresses import MIRROR_LOGIN, shown
 
 # Of a query's key, in any case.
 SECRET = re.compile(
@@ -40,6 +40,6 @@ def address_mistakes(
             yield (
                 f"  {key}: {shown(address)} has a user, a password or a token in it, which whoever "
                 "reads the results would see; put user:password of a mirror into the environment "
-                "variable T2I_MIRROR_LOGIN, and name the variable that holds a token with `token` "
+                f"variable {MIRROR_LOGIN}, and name the variable that holds a token with `token` "
                 "in the table of inputs"
             )

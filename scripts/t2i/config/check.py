@@ -76,6 +76,7 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
         *address_mistakes(filled, sources),
         *_too_many_samples(filled),
         *_bad_windows(filled),
+        *_taken_names(filled),
         *_bad_backends(filled),
         *_bad_unets(filled),
         *_bad_reference_images(filled),
@@ -206,8 +207,14 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
 RESERVED = ("report.html", "report.json", "comparison.json", "provenance.json", "training", "unets")
 
 
+def _taken_names(config: Config) -> Iterator[str]:
+    for name in RESERVED:
+        if name in config.get("variants", {}):
+            yield f"  variants.{name}: a run has something else by this name; take another"
+
+
 def _bad_backends(config: Config) -> Iterator[str]:
-    """Names that are taken, options that a variant's back end has not, deep steps that are none."""
+    """Options that a variant's back end has not, and deep steps that are none."""
     for name, variant in config.get("variants", {}).items():
         backend = variant.get("backend", REFERENCE)
         for key in ("cache", "vae", "fp8"):
@@ -222,8 +229,6 @@ def _bad_backends(config: Config) -> Iterator[str]:
         for key in ("backend", "patch"):
             if "stand_in" in variant and variant.get(key, REFERENCE) != REFERENCE:
                 yield f"  variants.{name}.{key}: a stand_in runs no model; leave one of them out"
-        if name in RESERVED:
-            yield f"  variants.{name}: a run has something else by this name; take another"
         try:
             deep_steps(variant.get("cache"), _steps(config, variant))
         except ValueError as error:

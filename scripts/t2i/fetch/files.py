@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from t2i.base.addresses import shown
+from t2i.base.addresses import MIRROR_LOGIN, shown
 from t2i.base.files import CHUNK, settle
 from t2i.fetch.http import HttpClient, TransferError
 from t2i.fetch.table import Source
@@ -22,7 +22,6 @@ from t2i.job.disk import format_bytes, freed_bytes, require_space
 
 logger = logging.getLogger(__name__)
 
-MIRROR_LOGIN = "T2I_MIRROR_LOGIN"
 LARGEST = 20 * 10**9  # bytes of an input; of those without a published size val2014.zip has 6.6e9
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ COMPARED = Path(".snakemake/t2i-compared")
 
 class RecordError(ValueError):
     """A result is not what the job that made it has recorded."""
+
+
+# Every record by its result, or what is wrong with it.
+Records = dict[Path, dict[str, Any] | RecordError]
 
 
 def record_of(path: Path) -> Path | None:
@@ -134,8 +138,10 @@ def check(path: Path) -> dict[str, Any] | None:
     Raises RecordError otherwise, OSError where there is no such file.
     """
     content = read_record(path)
-    if content is None:
-        return None
+    return None if content is None else _compare(path, content)
+
+
+def _compare(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     wanted, found = {key: content[key] for key in FACTS}, facts_of(path)
     if wanted != found:
         raise RecordError(
@@ -145,45 +151,43 @@ def check(path: Path) -> dict[str, Any] | None:
     return wanted
 
 
-def recorded(root: Path) -> Iterator[Path]:
-    """The results below `results/{run}` or `resources` that have a record and exist, in order."""
-    folder = root / FOLDER
-    for record in sorted(folder.rglob("*.json")):
-        path = root / record.relative_to(folder).with_suffix("")
-        if path.exists() and not path.name.endswith(ASIDE):
-            yield path
+def all_records(roots: Iterable[Path]) -> Records:
+    """The records below the roots, also of results that are lost, but not of those set aside."""
+    found: Records = {}
+    for root in roots:
+        folder = root / FOLDER
+        for record in sorted(folder.rglob("*.json")):
+            path = root / record.relative_to(folder).with_suffix("")
+            if not path.name.endswith(ASIDE):
+                try:
+                    content = read_record(path)
+                except RecordError as error:
+                    found[path] = error
+                else:
+                    found |= {path: content} if content else {}
+    return found
 
 
-def damage_of(path: Path, verified: dict[str, Any]) -> str | None:
-    """In what a recorded result, or its record, has changed.
+def damage_of(path: Path, content: Mapping[str, Any], verified: dict[str, Any]) -> str | None:
+    """In what a result has changed since it was recorded.
 
     `verified` holds the signatures of files whose digests were found right, and gets more.
     """
     try:
-        content = read_record(path)
-        signature = signature_of(path)
-        if content is not None and verified.get(str(path)) != [signature, content["sha256"]]:
-            check(path)
-            verified[str(path)] = [signature, content["sha256"]]
+        known = [signature_of(path), content["sha256"]]
+        if verified.get(str(path)) != known:
+            _compare(path, content)
+            verified[str(path)] = known
     except (OSError, RecordError) as error:
         return str(error)
     return None
 
 
-def other_input(path: Path, known: dict[str, dict[str, Any] | None]) -> str | None:
-    """An input of an undamaged result that is recorded with other content now.
-
-    `known` holds records of inputs that were read before, and gets more.
-    """
-    content = read_record(path)
-    for name, facts in content["inputs"].items() if content else ():
-        if name not in known:
-            try:
-                known[name] = read_record(Path(name))
-            except RecordError:  # its own problem, not that of what was made from it
-                known[name] = None
-        now = known[name]
-        if now is not None and {key: now[key] for key in FACTS} != facts:
+def other_input(content: Mapping[str, Any], records: Records) -> str | None:
+    """An input of a result that is recorded with other content now."""
+    for name, facts in content["inputs"].items():
+        now = records.get(Path(name))  # a damaged record is its own result's problem
+        if isinstance(now, dict) and {key: now[key] for key in FACTS} != facts:
             return str(name)
     return None
 
@@ -206,15 +210,11 @@ def was_set_aside(path: Path) -> bool:
     return path.name.endswith(ASIDE) and record is not None and record.exists()
 
 
-def made_from(roots: Iterable[Path], sources: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """All results that were made from `sources`, or from what was, each with the one before it."""
+def made_from(records: Records, sources: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Results that were made from `sources`, or from what was, each with the one before it."""
     uses: dict[Path, list[Path]] = {}
-    for path in (path for root in roots for path in recorded(root)):
-        try:
-            content = read_record(path)
-        except RecordError:
-            continue
-        for name in content["inputs"] if content else ():
+    for path, content in records.items():
+        for name in content["inputs"] if isinstance(content, dict) else ():
             uses.setdefault(Path(name), []).append(path)
     found: dict[Path, Path] = {}
     waiting = list(sources)
@@ -227,16 +227,17 @@ def made_from(roots: Iterable[Path], sources: Iterable[Path]) -> list[tuple[Path
     return sorted(found.items())
 
 
-def _set_aside_made_from(roots: Iterable[Path], sources: list[Path], dry: bool) -> list[str]:
+def _set_aside_made_from(records: Records, sources: list[Path], dry: bool) -> list[str]:
     """Set aside what was made from results that are; Snakemake would not miss these by themselves.
 
     It makes a lost file again where something needs it, and takes what is newer for finished.
     """
     problems = []
-    for path, source in made_from(roots, sources) if sources else []:
-        problems.append(f"{path} was made from {source}, which is no longer right")
-        if not dry and path.exists():
-            set_aside(path)
+    for path, source in made_from(records, sources):
+        if path.exists() and path not in sources:
+            problems.append(f"{path} was made from {source}, which is no longer right")
+            if not dry:
+                set_aside(path)
     return problems
 
 
@@ -254,17 +255,22 @@ def set_aside_changed(roots: Iterable[Path], dry: bool = False) -> list[str]:
     except (OSError, TypeError, ValueError):
         verified = {}
     before, problems, outdated = dict(verified), [], []
-    known: dict[str, dict[str, Any] | None] = {}
-    for path in [path for root in present for path in recorded(root)]:
-        problem = damage_of(path, verified)
-        if problem is None and (other := other_input(path, known)) is not None:
-            problem = f"{path} was made from another {other} than is there now"
-            outdated.append(path)
+    records = all_records(present)
+    for path, content in records.items():
+        if not path.exists():
+            continue
+        if isinstance(content, RecordError):
+            problem: str | None = str(content)
+        else:
+            problem = damage_of(path, content, verified)
+            if problem is None and (other := other_input(content, records)) is not None:
+                problem = f"{path} was made from another {other} than is there now"
+                outdated.append(path)
         if problem is not None:
             problems.append(problem)
             if not dry:
                 set_aside(path)
-    problems += _set_aside_made_from(present, outdated, dry)
+    problems += _set_aside_made_from(records, outdated, dry)
     if verified != before and not dry:
         write_json(VERIFIED, verified)
     return problems
@@ -302,9 +308,9 @@ def set_aside_unknown(
     there = [path for path in targets if record_of(path) is not None and path.exists()]
     if not there or is_locked():
         return None
-    lost = next((path for root in roots for path in recorded(root) if not has_metadata(path)), None)
-    if lost is None:
-        lost = next((path for path in there if read_record(path) is None), None)
+    records = all_records(roots)
+    unknown = (path for path in records if path.exists() and not has_metadata(path))
+    lost = next(unknown, None) or next((path for path in there if path not in records), None)
     if lost is None:
         return None
     if not dry:
@@ -325,15 +331,17 @@ def set_aside_foreign(jobs: Iterable[Any], roots: Iterable[Path]) -> list[str]:
     parameters itself while it has its own records, and their files; without these, results of
     another configuration would pass for this one's.
     """
-    problems, foreign = [], []
+    problems, foreign, records = [], [], all_records(roots)
     for job in jobs:
         digests = params_digests(dict(job.params.items()))
         for path in (path for path in map(Path, job.output) if record_of(path) is not None):
-            content = read_record(path)
+            content = records.get(path)
             # What was made from a file that was freed since stays, whatever becomes of its code.
             compared = ("params",) if path.exists() else ("settings",)
             if content is None and path.exists():
                 problems.append(f"{path}: nothing says what made it")
+            elif isinstance(content, RecordError):
+                problems.append(str(content))
             elif content and any(content[key] != digests[key] for key in compared):
                 problems.append(f"{path}: {content['rule']} made it with other parameters")
             else:
@@ -341,4 +349,4 @@ def set_aside_foreign(jobs: Iterable[Any], roots: Iterable[Path]) -> list[str]:
             foreign.append(path)
             if path.exists():
                 set_aside(path)
-    return problems + _set_aside_made_from(list(roots), foreign, dry=False)
+    return problems + _set_aside_made_from(records, foreign, dry=False)
