@@ -51,7 +51,13 @@ def main() -> None:
     from torchvision.transforms.functional import to_tensor
 
     from t2i.base.numerics import exact_float32
-    from t2i.generate.shard import add_samples, read_manifest, read_shard, write_manifest
+    from t2i.generate.shard import (
+        add_samples,
+        archive_facts,
+        read_manifest,
+        read_shard,
+        write_manifest,
+    )
     from t2i.job.device import describe_device
     from t2i.metrics.inception import load_inception
     from t2i.metrics.scoring import readers, score_shard
@@ -82,7 +88,7 @@ def main() -> None:
         with tarfile.open(tar, "w") as archive:
             rows = ((index, index, picture(index), True) for index in range(options.images))
             samples = add_samples(archive, rows, options.threads)
-        write_manifest(manifest, tar, samples, {})
+        write_manifest(manifest, archive_facts(tar), samples, {})
         captions = [f"a picture with the number {n}" for n in range(options.images)]
         write_micro_inception(Path(folder))
         weights = Path(folder, "model.safetensors")

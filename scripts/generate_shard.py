@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from t2i.base.files import publish, read_json, sha256_file
+from t2i.base.files import read_json, sha256_file
 from t2i.generate.plan import batches, parse
 from t2i.job.device import describe_device, use_device
 from t2i.job.job import job
@@ -11,10 +11,9 @@ from t2i.job.software import software_versions
 with job(snakemake) as terminal:
     settings = read_json(Path(snakemake.input.engine))
     with use_device(settings["device"], settings["threads"]) as device:
-        import tarfile
-
         from t2i.engine.painter import load_painter, painted_ahead
-        from t2i.generate.shard import add_samples, write_manifest
+        from t2i.generate import journal
+        from t2i.generate.shard import write_manifest
         from t2i.job.progress import Progress
         from t2i.prompts.captions import read_captions
 
@@ -32,18 +31,7 @@ with job(snakemake) as terminal:
             Path(snakemake.input.latents),
             device,
         )
-        progress = Progress(f"{snakemake.wildcards.variant} {shard}", len(indices), terminal)
-        samples = []
-        tar = Path(snakemake.output.images)
-        with publish(tar) as part, tarfile.open(part, "w") as archive:
-            cut = batches(indices, engine["batch_size"])
-            for batch, images in zip(
-                cut, painted_ahead(painter, cut, engine["batch_size"]), strict=True
-            ):
-                ids = [captions[index].id for index in batch]
-                rows = zip(batch, ids, images.pixels, images.finite.tolist(), strict=True)
-                samples += add_samples(archive, rows, snakemake.threads)
-                progress.update(len(batch))
+        size = engine["batch_size"]
         facts = {
             "run": snakemake.wildcards.run,
             "variant": snakemake.wildcards.variant,
@@ -55,7 +43,21 @@ with job(snakemake) as terminal:
             },
             "device": describe_device(settings["device"]),
             "software": software_versions(),
-            "seconds": progress.seconds,
-            "images_per_second": progress.steady_rate,
         }
-        write_manifest(Path(snakemake.output.manifest), tar, samples, facts)
+        tar = Path(snakemake.output.images)
+        with journal.begin(tar, {**facts, "code": snakemake.params.code}) as made:
+            done = len(made.samples)
+            if done:
+                print(f"{done} images of a job that was stopped are taken up", file=terminal)
+            label = f"{snakemake.wildcards.variant} {shard}"
+            progress = Progress(label, len(indices), terminal, done)
+            left = batches(indices[done:], size)
+            for batch, images in zip(left, painted_ahead(painter, left, size), strict=True):
+                ids = [captions[index].id for index in batch]
+                rows = zip(batch, ids, images.pixels, images.finite.tolist(), strict=True)
+                made.add(rows, snakemake.threads)
+                progress.update(len(batch))
+            archive = made.finish(tar)
+        facts["seconds"] = made.seconds
+        facts["images_per_second"] = progress.steady_rate or len(indices) / made.seconds
+        write_manifest(Path(snakemake.output.manifest), archive, made.samples, facts)

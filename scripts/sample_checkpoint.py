@@ -12,7 +12,7 @@ with (
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
     from t2i.generate.plan import batches, parse
-    from t2i.generate.shard import add_samples, write_manifest
+    from t2i.generate.shard import add_samples, archive_facts, write_manifest
     from t2i.job.progress import Progress
     from t2i.prompts.captions import read_captions
     from t2i.training.evaluate import Sampler, load_network, load_vae
@@ -49,4 +49,4 @@ with (
     with publish(images) as part, tarfile.open(part, "w") as archive:
         samples = add_samples(archive, painted(), snakemake.threads)
     found = {"checkpoint": digest, "evaluation": settings, "device": describe_device(device)}
-    write_manifest(Path(snakemake.output.manifest), images, samples, found)
+    write_manifest(Path(snakemake.output.manifest), archive_facts(images), samples, found)

@@ -111,6 +111,9 @@ def begin():
         print(f"{word}, to be built again: {problem}", file=sys.stderr)
     for problem in records.set_aside_changed(ROOTS, dry):
         print(f"{word}, to be made again: {problem}", file=sys.stderr)
+    if not dry:
+        for path in records.unmark_finished(ROOTS):
+            print(f"finished in a run that was stopped, kept: {path}", file=sys.stderr)
     last = {"report.json", "verdict.json"}
     targets = [path for path in map(Path, results()) if path.name in last]
     problem = records.set_aside_unknown(ROOTS, targets, project_state(), dry)

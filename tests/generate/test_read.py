@@ -18,7 +18,13 @@ from t2i.compliance.variant import pixel_check
 from t2i.config.check import checked_config
 from t2i.config.derive import reference_pixels, variant_windows
 from t2i.generate.read import read_references, read_samples
-from t2i.generate.shard import DamagedShard, add_sample, read_manifest, write_manifest
+from t2i.generate.shard import (
+    DamagedShard,
+    add_sample,
+    archive_facts,
+    read_manifest,
+    write_manifest,
+)
 from t2i.metrics.features import Features, write_features
 from t2i.mlperf import ROUNDS
 
@@ -198,7 +204,7 @@ def write_shards(folder):
         with tarfile.open(tar, "w") as archive:
             samples = [add_sample(archive, n, 0, flat(10 * n), finite=True) for n in indices]
         facts = {"engine": "e", "device": "d", "software": "s", "inputs": "i"}
-        write_manifest(tar.with_suffix(".json"), tar, samples, facts)
+        write_manifest(tar.with_suffix(".json"), archive_facts(tar), samples, facts)
         tars.append(str(tar))
         manifests.append(str(tar.with_suffix(".json")))
     return tars, manifests

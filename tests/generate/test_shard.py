@@ -42,7 +42,7 @@ def write_shard(folder, name="00016-00020"):
     tar, manifest = folder / f"{name}.tar", folder / f"{name}.json"
     with tarfile.open(tar, "w") as handle:
         samples = [add_sample(handle, i, 1000 + i, picture(i), finite=i != 18) for i in INDICES]
-    write_manifest(manifest, tar, samples, {"shard": name, "seconds": 1.25})
+    write_manifest(manifest, module.archive_facts(tar), samples, {"shard": name, "seconds": 1.25})
     return tar, manifest
 
 

@@ -21,7 +21,7 @@ from t2i.fetch.files import part_path
 from t2i.fetch.needed import NETWORK_SOURCES
 from t2i.fetch.table import read_sources
 from t2i.generate.plan import plan
-from t2i.generate.shard import add_sample, write_manifest
+from t2i.generate.shard import add_sample, archive_facts, write_manifest
 from t2i.job import cleanup, disk
 from t2i.job.disk import DiskFullError, format_bytes, free_bytes, freed_bytes, require_space
 from t2i.metrics.features import Features, write_features
@@ -107,7 +107,7 @@ def test_no_image_takes_more_than_forecast_and_noise_takes_almost_that(side, tmp
     (tmp_path / "tar").write_bytes(archive.getvalue())
     sizes = []
     for count in (1, 2):
-        write_manifest(tmp_path / "json", tmp_path / "tar", samples[:count], {})
+        write_manifest(tmp_path / "json", archive_facts(tmp_path / "tar"), samples[:count], {})
         sizes.append((tmp_path / "json").stat().st_size)
     assert 0.5 * forecast.MANIFEST_ENTRY < sizes[1] - sizes[0] <= forecast.MANIFEST_ENTRY
 
@@ -208,6 +208,11 @@ def litter(tmp_path, monkeypatch) -> Path:
         f"results/r/v/shards/.00003-00006.tar.{os.getpid()}.part",
         "results/r/v/shards/00000-00003.tar.damaged",
         "results/r/v/shards/00000-00003.json",
+        f"results/r/v/shards/.00000-00003.tar.{DIGITS}.journal",
+        f"results/r/v/shards/.00000-00003.tar.{DIGITS}.unfinished",
+        "results/r/v/shards/00006-00009.tar",
+        f"results/r/v/shards/.00006-00009.tar.{DIGITS}.journal",
+        f"results/r/v/shards/.00006-00009.tar.{DIGITS}.unfinished",
         "results/r/v/notes.damaged",
         "results/r/v/metrics.json.aside",
         "results/r/.records/v/metrics.json.aside.json",
@@ -238,7 +243,7 @@ def remaining(folder: Path) -> set[str]:
 def test_exactly_what_nothing_needs_is_removed(litter):
     before = remaining(litter)
     found = list(cleanup.leftovers([Path("resources"), Path("results/r")]))
-    assert sum(cleanup.remove(path) for path, _ in found) == 7000
+    assert sum(cleanup.remove(path) for path, _ in found) == 9000
     assert before - remaining(litter) == {
         f"resources/model/.complete.bin.{DIGITS}.part",
         f"resources/.statistics.npz.{DEAD}.part",
@@ -247,6 +252,8 @@ def test_exactly_what_nothing_needs_is_removed(litter):
         f"results/r/v/shards/.00000-00003.tar.{DEAD}.part",
         "results/r/v/shards/00000-00003.tar.damaged",
         "results/r/v/metrics.json.aside",
+        f"results/r/v/shards/.00006-00009.tar.{DIGITS}.journal",
+        f"results/r/v/shards/.00006-00009.tar.{DIGITS}.unfinished",
     }
 
 

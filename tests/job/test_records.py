@@ -231,6 +231,28 @@ def test_a_lost_record_of_snakemake_plans_the_last_results() -> None:
     assert not SECOND.exists() and FIRST.exists()
 
 
+def test_a_mark_of_an_unfinished_job_is_taken_from_what_is_recorded_and_sound() -> None:
+    marks = [records._stored("incomplete", path) for path in (FIRST, SECOND, ROOT / "other.json")]
+    for mark in marks:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text("{}")
+    flip_bit(SECOND)
+    assert records.unmark_finished([ROOT]) == [FIRST]
+    assert [mark.exists() for mark in marks] == [False, True, True]
+    assert records.unmark_finished([ROOT]) == []
+
+
+def test_marks_stay_while_another_run_may_hold_them() -> None:
+    mark = records._stored("incomplete", FIRST)
+    mark.parent.mkdir(parents=True)
+    mark.write_text("{}")
+    lock = Path(".snakemake/locks/0.output.lock")
+    lock.parent.mkdir(parents=True)
+    lock.write_text("some\n")
+    assert records.unmark_finished([ROOT]) == []
+    assert mark.exists()
+
+
 def test_parameters_have_one_digest() -> None:
     one = {"a": (1, 2.5), "b": {"x", "y"}, "c": Path("p"), "d": None}
     other = {"a": [1, 2.5], "b": ["x", "y"], "c": "p", "d": None}

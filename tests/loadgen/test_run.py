@@ -99,7 +99,7 @@ def test_every_scenario_in_every_mode(
             assert len(seconds) == 1
         else:
             assert len(seconds) >= 7
-            # The median as LoadGen takes it: a busy machine delays single queries between two clocks.
+            # LoadGen's median: a busy machine delays single queries between two clocks.
             ours = np.sort(seconds)[len(seconds) // 2]
             theirs = latencies(read_detail(folder / "mlperf_log_detail.txt"), scenario)["50"]
             assert ours == pytest.approx(theirs, rel=0.1, abs=2e-3)

@@ -13,7 +13,7 @@ from recipes import micro_recipe, scoring
 from t2i.base.check import FAIL, PASS
 from t2i.base.stats import wilson_interval
 from t2i.compliance import variant
-from t2i.generate.shard import add_sample, write_manifest
+from t2i.generate.shard import add_sample, archive_facts, write_manifest
 from t2i.metrics.features import Features
 from t2i.metrics.fid import moments
 from t2i.metrics.labels import Network
@@ -180,7 +180,7 @@ def test_script_judges_the_verified_images_of_all_shards(tmp_path, capsys):
             ]
         tars.append(tar)
         manifests.append(tar.with_suffix(".json"))
-        write_manifest(manifests[-1], tar, samples, {})
+        write_manifest(manifests[-1], archive_facts(tar), samples, {})
     table = tmp_path / "captions.tsv"
     table.write_text(format_captions(CAPTIONS), encoding="utf-8")
     job = fake_job(

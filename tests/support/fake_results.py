@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from t2i.generate.shard import add_sample, read_manifest, write_manifest
+from t2i.generate.shard import add_sample, archive_facts, read_manifest, write_manifest
 from t2i.prompts.captions import Caption
 from t2i.report.data import assemble
 from t2i.report.gallery import Thumbnail, thumbnails
@@ -47,7 +47,7 @@ def write_shard(folder: Path, variant: str, indices: range, side: int) -> Path:
         "seconds": 12.34567,
         "images_per_second": 2.592003,
     }
-    write_manifest(tar.with_suffix(".json"), tar, samples, facts)
+    write_manifest(tar.with_suffix(".json"), archive_facts(tar), samples, facts)
     return tar.with_suffix(".json")
 
 

@@ -1,19 +1,25 @@
 """A patch of the model that fails or hangs in the shard that a file of the working folder names."""
 
+import itertools
 import sys
 import time
 from pathlib import Path
 
 
 def fault(pipeline):
-    """Raise while a file `raise-SHARD` exists, sleep while `hang-SHARD` does (and say so)."""
+    """Raise while a file `raise-SHARD` exists, sleep while `hang-SHARD` does (and say so).
+
+    The latter may hold a number of steps, of which none sleeps.
+    """
     shard = sys.modules["__main__"].snakemake.wildcards.shard
     forward = pipeline.unet.forward
+    steps = itertools.count()
 
     def faulty(*args, **kwargs):
         if Path(f"raise-{shard}").exists():
             raise FloatingPointError("this batch cannot be computed")
-        while Path(f"hang-{shard}").exists():
+        step, hang = next(steps), Path(f"hang-{shard}")
+        while hang.exists() and step >= int(hang.read_text() or 0):
             Path(f"hanging-{shard}").touch()
             time.sleep(0.1)
         return forward(*args, **kwargs)

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -138,14 +140,14 @@ def wait_for(condition, seconds: float) -> bool:
     return bool(met)
 
 
-@pytest.mark.slow
-def test_a_killed_run_takes_its_jobs_along_and_the_same_command_continues(patched, tmp_path):
-    place = copy_of(patched, tmp_path / "project")
-    shard = SHARDS[0]
-    target = f"results/tiny/faulty/shards/{shard}.tar"
+@contextmanager
+def hanging_job(place: Workplace, target: str, steps: int) -> Iterator[subprocess.Popen]:
+    """A run of its own session whose job sleeps after some steps; all of it ends with the block."""
+    shard = Path(target).stem
     trigger, hanging = place.folder / f"hang-{shard}", place.folder / f"hanging-{shard}"
-    trigger.touch()
-    with (tmp_path / "output").open("w") as output:
+    trigger.write_text(str(steps))
+    said = place.folder / "said"
+    with said.open("w") as output:
         run = subprocess.Popen(
             place.command(target),
             cwd=place.folder,
@@ -156,8 +158,22 @@ def test_a_killed_run_takes_its_jobs_along_and_the_same_command_continues(patche
             start_new_session=True,
         )
     try:
-        assert wait_for(hanging.exists, 120), (tmp_path / "output").read_text()
+        assert wait_for(hanging.exists, 120), said.read_text()
+        yield run
+    finally:
+        trigger.unlink(missing_ok=True)
+        for process in (run.pid, *session_of(run.pid)):
+            if run.poll() is None or process != run.pid:
+                os.kill(process, signal.SIGKILL)
+        run.wait()
 
+
+@pytest.mark.slow
+def test_a_killed_run_takes_its_jobs_along_and_the_same_command_continues(patched, tmp_path):
+    place = copy_of(patched, tmp_path / "project")
+    target = f"results/tiny/faulty/shards/{SHARDS[0]}.tar"
+    one_batch = 2  # steps
+    with hanging_job(place, target, one_batch) as run:
         # While it lives, a second run in the same folder is refused.
         refused = place.snakemake(target, succeeds=False)
         assert "lock" in refused
@@ -167,18 +183,35 @@ def test_a_killed_run_takes_its_jobs_along_and_the_same_command_continues(patche
         run.kill()
         run.wait()
         assert wait_for(lambda: not session_of(run.pid), 8), session_of(run.pid)
-    finally:
-        trigger.unlink()
-        for process in (run.pid, *session_of(run.pid)):
-            if run.poll() is None or process != run.pid:
-                os.kill(process, signal.SIGKILL)
 
     assert not (place.folder / target).exists()
     assert any((place.folder / ".snakemake/locks").iterdir())
     said = place.snakemake(target)
     assert "removed the lock of a run that was killed" in said
+    assert "2 images of a job that was stopped are taken up" in said
     images = place.images("faulty")
     assert images == {index: place.images("fp32")[index] for index in range(3)}
+    assert not list((place.folder / target).parent.glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_shard_that_was_finished_while_its_run_was_stopped_is_kept(patched, tmp_path):
+    place = copy_of(patched, tmp_path / "project")
+    target = f"results/tiny/faulty/shards/{SHARDS[0]}.tar"
+    tar = place.folder / target
+    with hanging_job(place, target, 0) as run:
+        run.send_signal(signal.SIGINT)
+        time.sleep(1)
+        (place.folder / f"hang-{SHARDS[0]}").unlink()
+        run.wait(60)
+        assert wait_for(tar.with_suffix(".json").exists, 10), (place.folder / "said").read_text()
+        wait_for(lambda: not session_of(run.pid), 8)
+    before = tar.stat().st_ino
+    assert any((place.folder / ".snakemake/incomplete").iterdir())
+    said = place.snakemake(target)
+    assert f"finished in a run that was stopped, kept: {target}" in said
+    assert "Nothing to be done" in said
+    assert tar.stat().st_ino == before
 
 
 @pytest.mark.slow

@@ -79,16 +79,19 @@ def archive_facts(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def write_manifest(path: Path, tar: Path, samples: list[Sample], facts: dict[str, Any]) -> None:
+def write_manifest(
+    path: Path, archive: dict[str, Any], samples: list[Sample], facts: dict[str, Any]
+) -> None:
     """Publish a shard's manifest, after its tar: schema, `facts`, samples, and digests.
 
-    The manifest's own `digest` is over everything else in it.
+    `archive` is what `archive_facts` says of the tar. The manifest's own `digest` is over
+    everything else in it.
     """
     manifest = {
         "schema": SCHEMA,
         **facts,
         "samples": [asdict(sample) for sample in samples],
-        "archive": archive_facts(tar),
+        "archive": archive,
     }
     write_json(path, {**manifest, "digest": sha256_json(manifest)})
 

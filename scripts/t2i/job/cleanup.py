@@ -15,6 +15,8 @@ from t2i.job.records import was_set_aside
 
 # Of `t2i.base.files.publish` (a process id) and of downloads (the beginning of a digest).
 PART = re.compile(r"\.(?P<name>.+)\.(?:(?P<process>[0-9]{1,10})|[0-9a-f]{12})\.(?:part|old)")
+# Of `t2i.generate.journal`.
+BEGUN = re.compile(r"\.(?P<name>.+\.tar)\.[0-9a-f]{12}\.(?:journal|unfinished)")
 QUIET = 3600.0  # seconds without a change after which nobody writes to a file, on any host
 
 
@@ -35,8 +37,9 @@ def leftovers(folders: list[Path]) -> Iterator[tuple[Path, str]]:
     """Files and folders below `folders` that nothing needs, and what each is.
 
     These are unfinished files of processes that have ended, parts of downloads that are complete
-    by now, and results that were set aside. The part of a download that is not complete
-    stays: the next try resumes it. Links are neither followed nor removed.
+    by now, and results that were set aside. The part of a download that is not complete stays, and
+    so do the finished images of a shard that is not: the next try resumes them. Links are neither
+    followed nor removed.
     """
     for folder in folders:
         if any(part.is_symlink() for part in (folder, *folder.parents)):
@@ -52,6 +55,9 @@ def leftovers(folders: list[Path]) -> Iterator[tuple[Path, str]]:
                             yield path, "part of a download that is complete"
                     elif not Path("/proc", match["process"]).exists() and _is_quiet(path):
                         yield path, "unfinished, its process has ended"
+                elif match := BEGUN.fullmatch(name):
+                    if path.with_name(match["name"]).is_file():
+                        yield path, "part of a shard that is complete"
                 elif name.endswith(".damaged") and path.parent.name == "shards":
                     yield path, "set aside as damaged"
                 elif was_set_aside(path):

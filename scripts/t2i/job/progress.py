@@ -16,11 +16,12 @@ class Progress:
     five seconds goes there too.
     """
 
-    def __init__(self, label: str, total: int, terminal: TextIO) -> None:
+    def __init__(self, label: str, total: int, terminal: TextIO, done: int = 0) -> None:
+        """`done` of the `total` images were there before and count in no rate."""
         self.label = label
         self.total = total
         self.terminal = terminal
-        self.done = 0
+        self.before = self.done = done
         self.start = self.shown = time.monotonic()
         self._last = 0.0
         self._first: tuple[int, float] | None = None
@@ -34,11 +35,11 @@ class Progress:
     def steady_rate(self) -> float:
         """Images a second after the first update, before which a model warms up.
 
-        With a single update, images a second from the start.
+        With a single update, images a second from the start; 0 without any.
         """
-        images, seconds = self._first or (0, 0.0)
+        images, seconds = self._first or (self.before, 0.0)
         if images == self.done:
-            images, seconds = 0, 0.0
+            images, seconds = self.before, 0.0
         return (self.done - images) / max(self._last - seconds, 1e-9)
 
     def update(self, count: int) -> None:
@@ -47,7 +48,7 @@ class Progress:
         self._last = self.seconds
         if self._first is None:
             self._first = self.done, self._last
-        rate = self.done / max(self.seconds, 1e-9)
+        rate = (self.done - self.before) / max(self.seconds, 1e-9)
         left = (self.total - self.done) / rate if rate else 0.0
         minutes, seconds = divmod(round(left), 60)
         line = (

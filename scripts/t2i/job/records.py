@@ -276,16 +276,39 @@ def set_aside_changed(roots: Iterable[Path], dry: bool = False) -> list[str]:
     return problems
 
 
-def has_metadata(path: Path) -> bool:
-    """Whether Snakemake knows by itself with which parameters a result was made."""
+def _stored(kind: str, path: Path) -> Path:
+    """Snakemake's own file of a kind (`metadata`, `incomplete`) about a result."""
     name = urlsafe_b64encode(path.as_posix().encode()).decode()
     parts = [name[start : start + NAME_LENGTH] for start in range(0, len(name), NAME_LENGTH)]
-    stored = Path(".snakemake/metadata", *(f"@{part}" for part in parts[:-1]), parts[-1])
+    return Path(".snakemake", kind, *(f"@{part}" for part in parts[:-1]), parts[-1])
+
+
+def has_metadata(path: Path) -> bool:
+    """Whether Snakemake knows by itself with which parameters a result was made."""
     try:
-        json.loads(stored.read_text(encoding="utf-8"))
+        json.loads(_stored("metadata", path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return True
+
+
+def unmark_finished(roots: Iterable[Path]) -> list[Path]:
+    """Take Snakemake's mark of an unfinished job from results that are as they were recorded.
+
+    A job records its results last of all. A scheduler that was stopped before it noticed would
+    otherwise delete them, and make them again. Returns whose marks are gone. Nothing is touched
+    while another run holds the lock.
+    """
+    marks = Path(".snakemake/incomplete").rglob("*")
+    if not any(mark.is_file() for mark in marks) or is_locked():
+        return []
+    found = []
+    for path, content in all_records(roots).items():
+        mark = _stored("incomplete", path)
+        if mark.is_file() and isinstance(content, dict) and damage_of(path, content, {}) is None:
+            mark.unlink()
+            found.append(path)
+    return found
 
 
 def state_of(config: Any, library: Path) -> str:
