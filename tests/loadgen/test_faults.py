@@ -4,6 +4,7 @@ import t2i.job.torch_shim  # noqa: F401
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -257,6 +258,16 @@ def test_the_stall_follows_from_the_measured_time_of_a_batch(tmp_path: Path) -> 
     facts = read_json(tmp_path / "published" / "run" / "run.json")
     batch = facts["settings"]["max_batchsize"] / facts["measured"]["images_per_second"]
     assert facts["settings"]["stall"] == pytest.approx(30 + batch)
+
+
+def test_the_log_says_what_the_start_of_a_worker_takes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_test(stand_in_test(tmp_path), tmp_path / "test")
+    said = re.findall(r"worker 0: (.+) took (\d+\.\d) s\n", capfd.readouterr().err)
+    phases = ["starting", "waiting for a device", "loading the engine", "warming up", "measuring"]
+    assert [phase for phase, _ in said] == phases
+    assert float(said[0][1]) > 0
 
 
 def test_digests_of_all_files_are_taken_when_a_test_ends(tmp_path: Path) -> None:

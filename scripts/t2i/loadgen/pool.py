@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
@@ -30,6 +32,7 @@ class Worker:
         arguments = [str(self._memory), json.dumps(order)]
         self.child = Child(worker.__name__, name, arguments, [self._memory])
         self.phase = "starting"
+        self._since = time.monotonic()
         self.not_finite = 0
         self.ready: dict[str, Any] = {}
         self.pixels = np.empty(0, dtype=np.uint8)
@@ -37,6 +40,9 @@ class Worker:
     def become_ready(self) -> bool:
         """Take the next message of a worker that is starting; whether it is ready now."""
         message = self.child.receive()
+        before, self._since = self._since, time.monotonic()
+        took = self._since - before
+        print(f"{self.child.name}: {self.phase} took {took:.1f} s", file=sys.stderr)
         self.phase = message.get("phase", "ready")
         if "ready" not in message:
             return False
