@@ -9,14 +9,18 @@ from pathlib import Path
 def fault(pipeline):
     """Raise while a file `raise-SHARD` exists, sleep while `hang-SHARD` does (and say so).
 
-    The latter may hold a number of steps, of which none sleeps.
+    `raise-SHARD` goes with the first failure where it says `once`. `hang-SHARD` may hold a number
+    of steps, of which none sleeps.
     """
     shard = sys.modules["__main__"].snakemake.wildcards.shard
     forward = pipeline.unet.forward
     steps = itertools.count()
 
     def faulty(*args, **kwargs):
-        if Path(f"raise-{shard}").exists():
+        trouble = Path(f"raise-{shard}")
+        if trouble.exists():
+            if trouble.read_text() == "once":
+                trouble.unlink()
             raise FloatingPointError("this batch cannot be computed")
         step, hang = next(steps), Path(f"hang-{shard}")
         while hang.exists() and step >= int(hang.read_text() or 0):
