@@ -2,20 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from t2i.base.arrays import read_arrays
 from t2i.base.files import read_json, write_json
 from t2i.base.images import decode_png
 from t2i.generate.shard import read_manifest
 from t2i.job.job import job
 from t2i.metrics.compare import compare, identical_images, mean_absolute_difference
 from t2i.metrics.scores import SCHEMA
-
-
-def read_influence(path):
-    """Each sample's influence on FID and CLIP."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 def read_folder(path):
@@ -26,7 +19,7 @@ def read_folder(path):
 with job(snakemake):
     variants, shards = snakemake.params.variants, len(snakemake.params.shards)
     metrics = [read_json(Path(path)) for path in snakemake.input.metrics]
-    influence = [read_influence(path) for path in snakemake.input.influence]
+    influence = [read_arrays(Path(path), ("fid", "clip")) for path in snakemake.input.influence]
     images = [read_folder(path) for path in snakemake.input.images]
     manifests = [read_manifest(Path(path)) for path in snakemake.input.manifests]
     pairs = []

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from t2i.base.arrays import read_array
 from t2i.base.files import read_json, write_json, write_text
 from t2i.generate.shard import read_manifest
 from t2i.job.job import job
@@ -37,7 +36,7 @@ with job(snakemake):
         image_ids(snakemake.params.shown, read_sample_ids(Path(inputs.sample_ids))),
         [read_json(Path(path)) for path in inputs.judged],
         [read_json(Path(path)) for path in inputs.scenarios],
-        {of_scenario(Path(path)): np.load(path, allow_pickle=False) for path in inputs.latencies},
+        {of_scenario(Path(path)): read_array(Path(path)) for path in inputs.latencies},
         {Path(path).parent.name: read_json(Path(path)) for path in inputs.submissions},
         read_speed(Path(inputs.engine_speed)) if inputs.engine_speed else None,
     )

@@ -1,18 +1,20 @@
 """Make pictures of one shard's captions with a checkpoint; the manifest is written last."""
 
-import tarfile
+from itertools import chain
 from pathlib import Path
 
-from t2i.base.files import publish, read_json
+from t2i.base.files import read_json, sha256_file
 from t2i.job.device import describe_device, use_device
 from t2i.job.job import job
+from t2i.job.software import software_versions
 
 with (
     job(snakemake) as terminal,
     use_device(snakemake.params.device, snakemake.params.threads) as device,
 ):
+    from t2i.generate import journal
     from t2i.generate.plan import batches, parse
-    from t2i.generate.shard import add_samples, archive_facts, write_manifest
+    from t2i.generate.shard import write_manifest
     from t2i.job.progress import Progress
     from t2i.prompts.captions import read_captions
     from t2i.training.evaluate import Sampler, load_network, load_vae
@@ -33,20 +35,31 @@ with (
         settings["guidance"],
     )
     rows = read_captions(Path(snakemake.input.captions))
-    indices = parse(snakemake.wildcards.shard)
-    progress = Progress(f"step {snakemake.wildcards.step}", len(indices), terminal)
-
-    def painted():
-        """Index, caption id, pixels and finiteness of each sample."""
-        for batch in batches(indices, settings["batch_size"]):
-            captions = [rows[index].caption for index in batch]
-            pictures = sampler.pictures(captions, list(batch), settings["batch_size"])
-            progress.update(len(batch))
-            for index, pixels in zip(batch, pictures, strict=True):
-                yield index, rows[index].id, pixels, True
-
-    images = Path(snakemake.output.images)
-    with publish(images) as part, tarfile.open(part, "w") as archive:
-        samples = add_samples(archive, painted(), snakemake.threads)
+    indices, size = parse(snakemake.wildcards.shard), settings["batch_size"]
     found = {"checkpoint": digest, "evaluation": settings, "device": describe_device(device)}
-    write_manifest(Path(snakemake.output.manifest), archive_facts(images), samples, found)
+    frozen = (snakemake.input[name] for name in ("vae", "encoder", "tokenizer"))
+    inputs = (snakemake.input.captions, *chain.from_iterable(frozen))
+    origin = {
+        **found,
+        "shard": snakemake.wildcards.shard,
+        "inputs": {name: sha256_file(Path(name)) for name in inputs},
+        "software": software_versions(),
+        "code": snakemake.params.code,
+    }
+    images = Path(snakemake.output.images)
+    with journal.begin(images, origin) as made:
+        done = len(made.samples)
+        progress = Progress(f"step {snakemake.wildcards.step}", len(indices), terminal, done)
+        for batch in batches(indices[done:], size):
+            captions = [rows[index].caption for index in batch]
+            pictures = sampler.pictures(captions, list(batch), size)
+            made.add(
+                (
+                    (index, rows[index].id, pixels, True)
+                    for index, pixels in zip(batch, pictures, strict=True)
+                ),
+                snakemake.threads,
+            )
+            progress.update(len(batch))
+        archive = made.finish(images)
+    write_manifest(Path(snakemake.output.manifest), archive, made.samples, found)

@@ -24,6 +24,12 @@ from t2i.fetch import image_sets, needed
 from t2i.fetch.table import read_sources
 from t2i.generate import plan
 
+for folder in (workflow.basedir, Path.cwd()):
+    if {"{", "}"} & set(str(folder)):
+        raise WorkflowError(
+            f"the path {folder} has braces, which Snakemake takes for its own; move the project"
+        )
+
 try:
     SCHEMA = read_yaml(Path(workflow.basedir, "config/schemas/config.schema.yaml"))
     for path in workflow.configfiles if workflow.exec_mode == ExecMode.DEFAULT else []:

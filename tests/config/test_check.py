@@ -137,7 +137,7 @@ def test_null_takes_a_value_back():
         ({"samples": True}, "samples: got True; expected a whole number"),
         ({"samples": 64.0}, "samples: got 64.0; expected a whole number"),
         ({"samples": 1}, "samples: got 1; expected at least 2"),
-        ({"samples": 100_000}, "samples: got 100000; expected at most 99999"),
+        ({"samples": 10_000_000}, "samples: got 10000000; expected at most 9999999"),
         ({"samples": 513}, "samples: got 513; the data set pictures has 512"),
         ({"shard_size": 0}, "shard_size: got 0; expected at least 1"),
         ({"offline": "no"}, "offline: got 'no'; expected true or false"),

@@ -132,7 +132,7 @@ def test_readme_has_every_key_with_its_facts():
     by_key = {row.split("`")[1]: row for row in rows}
     assert sorted(path.rpartition(".")[2] for path in by_key) == sorted(keys(SCHEMA))
     words = {
-        "samples": "| whole number | 2 to 99999 | required | Number of samples",
+        "samples": "| whole number | 2 to 9999999 | required | Number of samples",
         "sampler.guidance": "| number | 0 or more | `8.0` | Scale",
         "division": "| text | `closed`, `open` | `open` | MLPerf division",
         "variants.NAME.dtype": "| text | `fp32`, `fp16`, `bf16` | required |",

@@ -64,6 +64,16 @@ def test_two_jobs_share_two_gpus(tmp_path):
         first.communicate(timeout=60)
 
 
+def test_jobs_of_two_workflows_use_four_gpus_one_each(tmp_path):
+    """Sixteen jobs at once, as two runs with eight cores start them."""
+    gpus = [f"GPU-{number}" for number in range(4)]
+    jobs = [holder(tmp_path, 0.3, *gpus) for _ in range(16)]
+    spans = sorted(held(job) for job in jobs)
+    assert {gpu for gpu, _, _ in spans} == set(gpus)
+    for (gpu, _, end), (other, start, _) in pairwise(spans):
+        assert gpu != other or end <= start
+
+
 def test_killed_job_frees_its_gpu(tmp_path):
     first = holder(tmp_path, 60, FIRST)
     assert first.stdout.readline().strip() == FIRST

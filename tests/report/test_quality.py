@@ -100,7 +100,7 @@ def test_a_variants_own_sampling_is_shown() -> None:
     facts = provenance(["fp32", "few"], 4)
     facts["config"]["variants"]["few"].update(steps=7, guidance=0, patch="mine.py:hook")
     manifests = [
-        {"shard": "0", "variant": name, "samples": [], "software": {}, "seconds": 1.0}
+        {"shard": "00000-00001", "variant": name, "samples": [], "software": {}, "seconds": 1.0}
         for name in ("fp32", "few")
     ]
     report = assemble(

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -31,10 +32,13 @@ from workflow_run import VARIANTS, Workplace, copy_project
 
 ROOTS = Path("results/tiny"), Path("resources")
 DAMAGES = ("bit", "truncation", "no content", "exchange")
+QUIET = ("--quiet", "host", "rules", "reason")
+MOST_RUNS = 12  # of the same command, while jobs fail
 OPERATIONS = (("open", "before"), ("fsync", "before"), ("replace", "before"), ("replace", "after"))
 ACTIONS = ("SIGKILL", "SIGTERM", "SIGINT", "EIO", "ENOSPC")
 FAULTS = Path(__file__).with_name("faults")
-TIMED = {"seconds", "images_per_second"}  # what no two runs have in common
+NAMED = re.compile(r"`snakemake --cores all (\S+)`")
+OWN = {"seconds", "images_per_second", "command"}  # what no two runs have in common
 
 
 @dataclass(frozen=True)
@@ -167,11 +171,11 @@ def check_damages(folder: Path, faults: list[Damage], tally: Tally) -> None:
         tally.wrong += [f"undone: {line}" for line in problems()]
 
 
-def without_times(value: Any) -> Any:
-    """JSON without what depends on a machine's speed."""
+def without_own(value: Any) -> Any:
+    """JSON without what is a run's own: times, and the command line."""
     if isinstance(value, dict):
-        return {key: without_times(each) for key, each in value.items() if key not in TIMED}
-    return [without_times(each) for each in value] if isinstance(value, list) else value
+        return {key: without_own(each) for key, each in value.items() if key not in OWN}
+    return [without_own(each) for each in value] if isinstance(value, list) else value
 
 
 def content(folder: Path) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def content(folder: Path) -> dict[str, Any]:
             value = json.loads(path.read_text())
             if path.parent.name == "shards":
                 value.pop("digest")  # over the times too
-            found[name] = without_times(value)
+            found[name] = without_own(value)
         elif path.suffix == ".npz":
             with np.load(path) as arrays:
                 found[name] = {key: (arrays[key].dtype, arrays[key].tobytes()) for key in arrays}
@@ -203,10 +207,14 @@ def differences(folder: Path, wanted: dict[str, Any]) -> list[str]:
 
 
 def recover(place: Workplace, wanted: dict[str, Any], tally: Tally, tries: int = 4) -> int:
-    """The documented recovery: the same command again. How often it was needed."""
+    """The documented recovery: the same command again, or first the one that the error names.
+
+    Returns how many commands were needed.
+    """
+    words: list[str] = []
     for number in range(1, tries + 1):
         done = subprocess.run(
-            place.command("--quiet", "host", "rules", "reason"),
+            place.command(*words, *QUIET),
             cwd=place.folder,
             env=place.environment,
             stdin=subprocess.DEVNULL,
@@ -215,12 +223,14 @@ def recover(place: Workplace, wanted: dict[str, Any], tally: Tally, tries: int =
             text=True,
             timeout=1200,
         )
-        if done.returncode == 0:
+        named = NAMED.search(done.stdout)
+        if done.returncode == 0 and not words:
             different = differences(place.folder, wanted)
             if different:
                 tally.wrong.append(f"recovered, but different: {different}")
             return number
-    tally.wrong.append(f"not recovered in {tries} runs: {done.stdout[-5000:]}")
+        words = [named[1]] if named else []
+    tally.wrong.append(f"not recovered by {tries} commands: {done.stdout[-5000:]}")
     return tries
 
 
@@ -253,10 +263,12 @@ def run_with_failures(
     table.write_text(json.dumps({fault.path: asdict(fault) for fault in faults}))
     environment = {**place.environment, "T2I_FAULTS": str(table), "PYTHONPATH": str(FAULTS)}
     choose = random.Random(seed)
-    for turn in range(kills + 1):
+    for turn in range(kills + MOST_RUNS):
         with (place.folder / f"said-{turn}").open("w") as said:
             run = subprocess.Popen(
-                place.command("--keep-going", "--retries", "2"),
+                place.command(
+                    "--keep-going", "--retries", "1", "--quiet", "host", "rules", "reason"
+                ),
                 cwd=place.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -270,6 +282,8 @@ def run_with_failures(
                 os.killpg(run.pid, signal.SIGKILL)
                 run.wait()
                 tally.done["whole run", "SIGKILL of its process group"] += 1
+        if run.returncode == 0:
+            break
     for fault in faults:
         if Path(f"{table}.{fault.number}").exists():
             tally.done[stage_of(fault.path), f"{fault.action}"] += 1
@@ -301,7 +315,8 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
     begin, tally = time.monotonic(), Tally()
-    first = Workplace(copy_project(options.folder / "undisturbed"))
+    project = copy_project(options.folder / "project")  # an edit on the way reaches no round
+    first = Workplace(shutil.copytree(project, options.folder / "undisturbed", symlinks=True))
     first.snakemake()
     wanted = content(first.folder)
     harmed = shutil.copytree(first.folder, options.folder / "harmed", symlinks=True)
@@ -313,7 +328,8 @@ def main() -> None:
         recover(Workplace(copy), wanted, tally)
         shutil.rmtree(copy)
     for number in range(options.rounds):
-        place = Workplace(copy_project(options.folder / f"round-{number}"))
+        folder = options.folder / f"round-{number}"
+        place = Workplace(shutil.copytree(project, folder, symlinks=True))
         seed = options.seed + number
         run_with_failures(place, failures(wanted, seed), options.kills, seed, tally)
         recover(place, wanted, tally)

@@ -25,6 +25,14 @@ def features(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
+def test_a_folder_whose_name_snakemake_cannot_take_is_refused(tmp_path):
+    place = Workplace(copy_project(tmp_path / "a {folder}"))
+    said = place.snakemake("--dry-run", succeeds=False)
+    assert "has braces, which Snakemake takes for its own; move the project" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
 def test_a_run_under_other_circumstances_makes_the_same_bytes(finished, tmp_path):
     """Another folder, with blanks and an umlaut, another umask, locale and number of threads in the
     environment, no home, shards cut otherwise, one job at a time."""

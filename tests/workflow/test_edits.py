@@ -132,6 +132,13 @@ EDITS = [
         {"generate_shard", "sample_checkpoint"},
     ),
     (
+        "what a journal is of",
+        "generate/journal.py",
+        "self._last = sha256_json(dict(origin))",
+        "self._last = sha256_json([*origin])",
+        {"generate_shard", "sample_checkpoint"},
+    ),
+    (
         "a scale in FID",
         "metrics/fid.py",
         "np.cov",

@@ -1,4 +1,4 @@
-"""Arrays in npz files, without pickles."""
+"""Arrays in numpy's files, without pickles."""
 
 from __future__ import annotations
 
@@ -29,6 +29,22 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise
     except Exception as error:  # zip readers raise almost anything on damaged headers
-        raise ValueError(
-            f"{path}: damaged ({error}); delete it and run again to rebuild it"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of an npy; raises ValueError, which names the file, when it is damaged."""
+    try:
+        with path.open("rb") as handle:
+            array: np.ndarray = np.lib.format.read_array(handle, allow_pickle=False)
+            if handle.read(1):
+                raise ValueError("there is more after its array")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # numpy evaluates the header, with errors of any kind
+        raise _damaged(path, error) from error
+    return array
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: damaged ({error}); delete it and run again to rebuild it")

@@ -30,9 +30,10 @@ from t2i.config.training import training_mistakes
 from t2i.engine.cache import deep_steps
 from t2i.fetch.image_sets import find_set, known_sets
 from t2i.fetch.needed import NETWORK_SOURCES
+from t2i.generate.plan import NUMBER
 from t2i.mlperf import MLPERF_STEPS
 
-REFERENCE_IMAGE = re.compile(r"[0-9]{5}\.png")
+REFERENCE_IMAGE = re.compile(rf"{NUMBER}\.png")
 
 
 def _is_integer(_: Any, value: Any) -> bool:
@@ -280,6 +281,6 @@ def _bad_reference_images(config: Config) -> Iterator[str]:
         yield f"  windows.images: there is no folder {given!r} that holds PNGs"
     elif odd:
         yield (
-            f"  windows.images: {given}/{odd[0]} is not named by a sample index in five digits, "
-            "such as 00042.png"
+            f"  windows.images: {given}/{odd[0]} is not named by a sample index in at least five "
+            "digits, such as 00042.png"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-SHARD_PATTERN = r"[0-9]{5}-[0-9]{5}"
+NUMBER = r"(?:[0-9]{5}|[1-9][0-9]{5,6})"
+SHARD_PATTERN = f"{NUMBER}-{NUMBER}"
 
 
 def plan(samples: int, shard_size: int) -> list[str]:

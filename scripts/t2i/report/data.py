@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2i.compliance.variant import window_source
+from t2i.generate.plan import parse
 from t2i.prompts.captions import Caption
 from t2i.report import loadgen
 
@@ -196,7 +197,7 @@ def assemble(
     for name in names:
         shards = sorted(
             (manifest for manifest in manifests if manifest["variant"] == name),
-            key=lambda manifest: str(manifest["shard"]),
+            key=lambda manifest: parse(manifest["shard"]).start,
         )
         settings = config.get("variants", {}).get(name) or {}
         sampler = {**config["sampler"], **settings}
