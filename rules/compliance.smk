@@ -21,8 +21,8 @@ rule record_provenance:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=2000,
-        runtime="30m",
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         config=CONFIG,
         sharded=CONFIG["sharded"],
@@ -51,8 +51,8 @@ rule extract_compliance_images:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         shown=SHOWN_IMAGES,
         code=code("extract_compliance_images"),

@@ -20,8 +20,8 @@ rule prune_unet:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=24000 if MODEL != embedded.MODEL else 2000,
-        runtime="30m",
+        mem_mb=growing(24000 if MODEL != embedded.MODEL else 2000),
+        runtime=growing(30),
     params:
         pruning=unet_pruning,
         code=code("prune_unet"),
@@ -48,8 +48,8 @@ rule recover_unet:
     threads: device_threads(CONFIG["device"], 1)
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
-        runtime="2h",
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         recipe=unet_recovery,
         model=f"resources/{MODEL}",
@@ -82,8 +82,8 @@ rule calibrate_engine:
     threads: variant_threads
     resources:
         gpu=variant_gpus,
-        mem_mb=48000 if MODEL != embedded.MODEL else 4000,
-        runtime="2h",
+        mem_mb=growing(48000 if MODEL != embedded.MODEL else 4000),
+        runtime=growing(120),
     params:
         variant=variant_options,
         model=f"resources/{MODEL}",
@@ -111,8 +111,8 @@ rule build_engine:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=16000,
-        runtime="30m",
+        mem_mb=growing(16000),
+        runtime=growing(30),
     params:
         variant=variant_options,
         model=f"resources/{MODEL}",
@@ -141,8 +141,8 @@ rule compile_engine:
     threads: variant_threads
     resources:
         gpu=variant_gpus,
-        mem_mb=48000 if MODEL != embedded.MODEL else 4000,
-        runtime="30m",
+        mem_mb=growing(48000 if MODEL != embedded.MODEL else 4000),
+        runtime=growing(30),
     params:
         batch_sizes=compiled_batch_sizes,
         code=code("compile_engine", variant_backend),

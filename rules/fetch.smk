@@ -74,8 +74,8 @@ rule draw_pictures:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code("draw_pictures"),
     script:
@@ -95,8 +95,8 @@ rule make_micro_inception:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=4000,
-        runtime="10m",
+        mem_mb=growing(4000),
+        runtime=growing(10),
     params:
         code=code("make_micro_inception"),
     script:
@@ -118,8 +118,8 @@ rule convert_inception:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=4000,
-        runtime="10m",
+        mem_mb=growing(4000),
+        runtime=growing(10),
     params:
         sha256=published_digest("inception-2015-12-05"),
         code=code("convert_inception"),
@@ -142,8 +142,8 @@ rule convert_clip:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=4000,
-        runtime="10m",
+        mem_mb=growing(4000),
+        runtime=growing(10),
     params:
         sha256=published_digest("clip-vit-b-32"),
         code=code("convert_clip"),
@@ -166,8 +166,8 @@ rule convert_open_clip:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=12000,
-        runtime="10m",
+        mem_mb=growing(12000),
+        runtime=growing(10),
     params:
         sha256=published_digest("clip-vit-h-14"),
         code=code("convert_open_clip"),

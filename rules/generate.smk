@@ -27,8 +27,8 @@ rule generate_shard:
     threads: variant_threads
     resources:
         gpu=variant_gpus,
-        mem_mb=48000 if MODEL != embedded.MODEL else 4000,
-        runtime="2h",
+        mem_mb=growing(48000 if MODEL != embedded.MODEL else 4000),
+        runtime=growing(120),
     params:
         code=code("generate_shard", variant_backend),
     script:

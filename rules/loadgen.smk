@@ -34,8 +34,8 @@ rule run_loadgen:
     threads: loadgen_threads
     resources:
         gpu=loadgen_gpus,
-        mem_mb=loadgen_memory,
-        runtime="12h",
+        mem_mb=growing(loadgen_memory),
+        runtime=growing(720),
     params:
         round=CONFIG["round"],
         seeds=mlperf.ROUNDS[CONFIG["round"]].seeds,
@@ -70,8 +70,8 @@ rule score_accuracy:
     threads: device_threads(CONFIG["device"], SCORES["threads"])
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000 + 40 * SCORES["batch_size"],
-        runtime="4h",
+        mem_mb=growing(8000 + 40 * SCORES["batch_size"]),
+        runtime=growing(240),
     params:
         samples=CONFIG["samples"],
         device=CONFIG["device"],
@@ -111,8 +111,8 @@ rule verify_audit:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=4000,
-        runtime="2h",
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         checkout=CHECKOUT,
         code=code("verify_audit"),
@@ -143,8 +143,8 @@ rule score_audit:
     threads: device_threads(CONFIG["device"], SCORES["threads"])
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000 + 40 * SCORES["batch_size"],
-        runtime="1h",
+        mem_mb=growing(8000 + 40 * SCORES["batch_size"]),
+        runtime=growing(60),
     params:
         device=CONFIG["device"],
         threads=SCORES["threads"],

@@ -20,8 +20,8 @@ rule list_reference_images:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=growing(1000),
+        runtime=growing(60),
     params:
         folder=reference_folder_state,
         code=code("list_reference_images"),
@@ -48,8 +48,8 @@ rule extract_reference_features:
     threads: device_threads(CONFIG["device"], SCORES["threads"])
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
-        runtime="4h",
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         device=CONFIG["device"],
         threads=SCORES["threads"],
@@ -75,8 +75,8 @@ rule compute_reference_statistics:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=4000,
-        runtime="30m",
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         code=code("compute_reference_statistics"),
     script:
@@ -104,8 +104,8 @@ rule extract_features:
     threads: device_threads(CONFIG["device"], SCORES["threads"])
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=4000 + 40 * SCORES["batch_size"],
-        runtime="1h",
+        mem_mb=growing(4000 + 40 * SCORES["batch_size"]),
+        runtime=growing(60),
     params:
         device=CONFIG["device"],
         threads=SCORES["threads"],
@@ -135,8 +135,8 @@ rule reduce_metrics:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=8000,
-        runtime="30m",
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
         samples=CONFIG["samples"],
         recipe=variant_recipe,

@@ -27,8 +27,8 @@ rule train_vae:
     threads: device_threads(CONFIG["device"], 1)
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
-        runtime="2h",
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         recipe=CONFIG["micro"]["vae"],
         device=CONFIG["device"],
@@ -59,8 +59,8 @@ rule train_clip:
     threads: device_threads(CONFIG["device"], 1)
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
-        runtime="2h",
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         recipe=CONFIG["micro"]["clip"],
         device=CONFIG["device"],
@@ -120,8 +120,8 @@ rule train_unet:
     threads: device_threads(CONFIG["device"], 1)
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
-        runtime="6h",
+        mem_mb=growing(8000),
+        runtime=growing(360),
     params:
         recipe=CONFIG["micro"]["unet"],
         device=CONFIG["device"],
@@ -153,8 +153,8 @@ rule evaluate_micro:
     threads: device_threads(CONFIG["device"], 1)
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
-        runtime="2h",
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         device=CONFIG["device"],
         threads=1,
@@ -189,8 +189,8 @@ rule make_micro_report:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code("make_micro_report"),
     script:

@@ -74,8 +74,8 @@ rule build_tokenizer:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code("build_tokenizer"),
     script:
@@ -99,8 +99,8 @@ rule tokenize_prompts:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         negative_prompt=CONFIG["sampler"]["negative_prompt"],
         code=code("tokenize_prompts"),

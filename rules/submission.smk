@@ -43,8 +43,8 @@ rule build_submission:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=2000,
-        runtime="30m",
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         round=CONFIG["round"],
         division=CONFIG["division"],

@@ -24,8 +24,8 @@ rule train_network:
     resources:
         **nodes_of_slurm(),
         gpu=TRAINING["nodes"] * node_gpus(),
-        mem_mb=64000 if TRAINING["network"] == "sd2" else 6000,
-        runtime="48h",
+        mem_mb=growing(64000 if TRAINING["network"] == "sd2" else 6000),
+        runtime=growing(2880),
     params:
         work=f"{TRAINED}/work",
         request=training_request,
@@ -73,8 +73,8 @@ rule sample_checkpoint:
     threads: device_threads(CONFIG["device"], 1)
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=24000 if TRAINING["network"] == "sd2" else 4000,
-        runtime="4h",
+        mem_mb=growing(24000 if TRAINING["network"] == "sd2" else 4000),
+        runtime=growing(240),
     params:
         device=CONFIG["device"],
         threads=1,
@@ -144,8 +144,8 @@ rule write_training_log:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         samples=CONFIG["samples"],
         submitter=training_submitter(),
@@ -169,8 +169,8 @@ rule check_training:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         division=CONFIG["division"],
         code=code("check_training"),
@@ -199,8 +199,8 @@ rule make_training_report:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=4000,
-        runtime="10m",
+        mem_mb=growing(4000),
+        runtime=growing(10),
     params:
         code=code("make_training_report"),
     script:
@@ -224,8 +224,8 @@ rule package_trainings:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=2000,
-        runtime="30m",
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         submission=CONFIG["submission"],
         division=CONFIG["division"],

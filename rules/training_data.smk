@@ -20,8 +20,8 @@ rule sample_validation_captions:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=4000,
-        runtime="10m",
+        mem_mb=growing(4000),
+        runtime=growing(10),
     params:
         captions=datasets.CAPTIONS[datasets.VALIDATION_SET],
         code=code("sample_validation_captions"),
@@ -46,8 +46,8 @@ rule resize_validation_images:
         IMAGES["host"]
     threads: 8
     resources:
-        mem_mb=4000,
-        runtime="2h",
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         side=512,
         code=code("resize_validation_images"),
@@ -77,8 +77,8 @@ rule convert_stable_diffusion:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=24000,
-        runtime="1h",
+        mem_mb=growing(24000),
+        runtime=growing(60),
     params:
         sha256=SOURCES[f"{SD2}/{needed.SD2_FILE}"].digest,
         code=code("convert_stable_diffusion"),
@@ -151,8 +151,8 @@ rule filter_metadata:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=4000,
-        runtime="1h",
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         rows=metadata_rows,
         code=code("filter_metadata"),
@@ -199,8 +199,8 @@ rule draw_training_images:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         images=TRAINING["data"]["images"],
         code=code("draw_training_images"),
@@ -225,8 +225,8 @@ rule index_tar:
     container:
         IMAGES["host"]
     resources:
-        mem_mb=2000,
-        runtime="1h",
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         code=code("index_tar"),
     script:
@@ -251,8 +251,8 @@ rule convert_moments:
     threads: device_threads(CONFIG["device"], 1)
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=8000,
-        runtime="4h",
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         device=CONFIG["device"],
         threads=1,
@@ -284,8 +284,8 @@ rule encode_captions:
     threads: device_threads(CONFIG["device"], 1)
     resources:
         gpu=device_gpus(CONFIG["device"]),
-        mem_mb=16000,
-        runtime="4h",
+        mem_mb=growing(16000),
+        runtime=growing(240),
     params:
         device=CONFIG["device"],
         threads=1,

@@ -9,6 +9,19 @@ from t2i.job import device as devices
 CLUSTER_THREADS = 8  # of a GPU job, where Snakemake does not share out the cores
 
 
+def growing(first):
+    """Memory in MB or minutes of a job, half as much more at each further attempt.
+
+    `first` is a number, or a function of the wildcards.
+    """
+
+    def resource(wildcards, attempt):
+        value = first(wildcards) if callable(first) else first
+        return value * (attempt + 1) // 2
+
+    return resource
+
+
 def device_gpus(device):
     """GPUs that a job on this device holds."""
     return 1 if device == "cuda" else 0

@@ -59,7 +59,7 @@ def test_a_gpu_job_takes_its_share_of_the_cores(workplace):
 
 
 @pytest.mark.slow
-def test_slurm_is_asked_for_one_gpu_in_the_profiles_partition(workplace, tmp_path):
+def test_slurm_is_asked_for_one_gpu_and_for_more_memory_and_time_again(workplace, tmp_path):
     """Submission is refused by a stand-in for sbatch that only writes down its call."""
     tools, calls = tmp_path / "bin", tmp_path / "calls"
     tools.mkdir()
@@ -76,6 +76,7 @@ def test_slurm_is_asked_for_one_gpu_in_the_profiles_partition(workplace, tmp_pat
     path = f"{tools}:{workplace.environment['PATH']}"
     words = ("--profile", "slurm", "--rerun-triggers", "mtime", "--retries", "0")
     words += ("--slurm-init-seconds-before-status-checks", "1")
+    again = words[:-4] + ("--retries", "1") + words[-2:]
 
     light = "results/tiny/comparison.json"  # of a local rule: no job of Slurm
     (workplace.folder / light).unlink()
@@ -84,10 +85,13 @@ def test_slurm_is_asked_for_one_gpu_in_the_profiles_partition(workplace, tmp_pat
 
     (workplace.folder / SHARD).unlink()
     said = workplace.snakemake(
-        SHARD, *words, overlay=ON_GPUS, cores=None, succeeds=False, PATH=path
+        SHARD, *again, overlay=ON_GPUS, cores=None, succeeds=False, PATH=path
     )
     assert calls.exists(), said
-    for call in calls.read_text().splitlines():
+    submitted = calls.read_text().splitlines()
+    assert [re.search(r"--mem (\d+)", call)[1] for call in submitted] == ["4000", "6000"]
+    assert [re.search(r"-t (\d+)", call)[1] for call in submitted] == ["120", "180"]
+    for call in submitted:
         assert "--gpus=1" in call
         assert re.search(r"(-p|--partition)[ =]'?main", call)
         assert "--ntasks-per-gpu" not in call
