@@ -76,7 +76,7 @@ def test_slurm_is_asked_for_one_gpu_and_for_more_memory_and_time_again(workplace
     path = f"{tools}:{workplace.environment['PATH']}"
     words = ("--profile", "slurm", "--rerun-triggers", "mtime", "--retries", "0")
     words += ("--slurm-init-seconds-before-status-checks", "1")
-    again = words[:-4] + ("--retries", "1") + words[-2:]
+    again = (*words[:-4], "--retries", "1", *words[-2:])
 
     light = "results/tiny/comparison.json"  # of a local rule: no job of Slurm
     (workplace.folder / light).unlink()
