@@ -166,6 +166,13 @@ def test_no_changed_bit_is_taken_up(tar, tmp_path, undisturbed):
     assert painted_again == {len(BATCHES) - done for done in (0, 1, 2)}
 
 
+def test_a_job_killed_at_its_start_leaves_nothing_for_good(tar, undisturbed):
+    (tar.parent / f".{tar.name}.0123456789ab{journal.LINES}").touch()  # its bytes come after it
+    samples, painted = make(tar)
+    assert painted == len(BATCHES)
+    check_whole(tar, samples, undisturbed)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 700, 4000, -2])
 @pytest.mark.parametrize("suffix", [journal.LINES, journal.BYTES])
 def test_torn_files_are_taken_up_as_far_as_they_go(tar, undisturbed, suffix, cut):

@@ -36,8 +36,8 @@ def journals(tar: Path) -> list[Path]:
 
 
 def remove(journal: Path) -> None:
-    """Remove a journal and the bytes that it is of."""
-    for path in (journal, journal.with_suffix(BYTES)):
+    """Remove a journal and the bytes that it is of: these first, which nothing else would name."""
+    for path in (journal.with_suffix(BYTES), journal):
         path.unlink(missing_ok=True)
 
 
@@ -52,8 +52,8 @@ class Journal:
         self.part = path.with_suffix(BYTES)
         self._since = time.monotonic()
         self._last = sha256_json(dict(origin))
-        self._bytes: BinaryIO = files.enter_context(self.part.open("xb"))
         self._lines = files.enter_context(path.open("x", encoding="utf-8"))
+        self._bytes: BinaryIO = files.enter_context(self.part.open("xb"))
 
     def add(self, rows: Iterable[tuple[int, int, np.ndarray, bool]], threads: int = 1) -> None:
         """Append a batch; rows and threads as `t2i.generate.shard.add_samples` has them.
@@ -115,11 +115,13 @@ def _sound_lines(journal: Path, origin: str) -> Iterator[dict[str, Any]]:
         for text in lines:
             try:
                 line = dict(json.loads(text))
-                last = _digest(last, line) if line.pop("digest") == _digest(last, line) else ""
+                digest = line.pop("digest")
+                sound = digest == _digest(last, line)
             except (KeyError, TypeError, ValueError, RecursionError):
                 return
-            if not last:
+            if not sound:
                 return
+            last = digest
             yield line
 
 
