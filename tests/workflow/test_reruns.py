@@ -200,12 +200,13 @@ def test_a_shard_that_was_finished_while_its_run_was_stopped_is_kept(patched, tm
     target = f"results/tiny/faulty/shards/{SHARDS[0]}.tar"
     tar = place.folder / target
     with hanging_job(place, target, 0) as run:
-        run.send_signal(signal.SIGINT)
-        time.sleep(1)
+        run.send_signal(signal.SIGSTOP)  # it notices nothing from here on
         (place.folder / f"hang-{SHARDS[0]}").unlink()
-        run.wait(60)
-        assert wait_for(tar.with_suffix(".json").exists, 10), (place.folder / "said").read_text()
-        wait_for(lambda: not session_of(run.pid), 8)
+        record = place.folder / f"results/tiny/.records/faulty/shards/{SHARDS[0]}.json.json"
+        assert wait_for(record.exists, 60), (place.folder / "said").read_text()
+        run.kill()
+        run.wait()
+        assert wait_for(lambda: not session_of(run.pid), 8), session_of(run.pid)
     before = tar.stat().st_ino
     assert any((place.folder / ".snakemake/incomplete").iterdir())
     said = place.snakemake(target)
