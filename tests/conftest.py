@@ -18,6 +18,8 @@ LONGEST = (
     "test_workflow",
     "test_walk",
     "test_train",
+    "test_campaign",
+    "test_slurm",
     "test_reruns",
     "test_tampering",
     "test_reference",
