@@ -1,6 +1,6 @@
 """Faults done to a run: damage below old times, processes that fail or are killed; and what then.
 
-As a program it does many, and writes the table of docs/reliability.md:
+As a program it does many, and prints a table; docs/reliability.md has one of them:
 `python tests/support/campaign.py FOLDER --damages 2000 --flips 1000 --rounds 5 --kills 20`
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from kept_time import rewrite
+from kept_time import flipped, rewrite
 from t2i.generate.damage import set_aside_damaged_shards
 from t2i.generate.plan import plan
 from t2i.job import records
@@ -113,10 +113,7 @@ def damaged(folder: Path, damage: Damage) -> bytes | None:
     if damage.kind == "truncation":
         return content[: damage.seed % len(content)]
     if damage.kind == "bit":
-        place = damage.seed % (8 * len(content))
-        changed = bytearray(content)
-        changed[place // 8] ^= 1 << place % 8
-        return bytes(changed)
+        return flipped(content, damage.seed % (8 * len(content)))
     suffix = Path(damage.path).suffix
     others = [path for path in files_of(folder) if path.endswith(suffix) and path != damage.path]
     if not others:
@@ -133,13 +130,12 @@ def problems() -> list[str]:
     ]
 
 
-def concerned(path: str) -> str:
+def concerned(path: str) -> Path:
     """The result whose problem a damaged file is: of a record, what it records."""
     parts = Path(path).parts
     if records.FOLDER in parts:
-        name = Path(*(part for part in parts if part != records.FOLDER)).with_suffix("")
-        return name.as_posix()
-    return path
+        return Path(*(part for part in parts if part != records.FOLDER)).with_suffix("")
+    return Path(path)
 
 
 def is_noticed(folder: Path, damage: Damage, tally: Tally) -> None:
@@ -154,10 +150,10 @@ def is_noticed(folder: Path, damage: Damage, tally: Tally) -> None:
     found = problems()
     rewrite(path, before)
     tally.done[stage_of(damage.path), damage.kind] += 1
-    names = {concerned(damage.path), *map(Path.as_posix, Path(concerned(damage.path)).parents)}
-    said = {line.split(": ")[0].split(" ")[0] for line in found}
-    stems = {Path(name).with_suffix("").as_posix() for name in said}
-    if not (names & said or Path(concerned(damage.path)).with_suffix("").as_posix() in stems):
+    result = concerned(damage.path)
+    said = {Path(line.split(": ")[0].split(" ")[0]) for line in found}
+    stems = {name.with_suffix("") for name in said}  # a shard's problem names its tar or manifest
+    if not ({result, *result.parents} & said or result.with_suffix("") in stems):
         tally.wrong.append(f"not noticed: {damage}: {found}")
 
 
@@ -213,16 +209,7 @@ def recover(place: Workplace, wanted: dict[str, Any], tally: Tally, tries: int =
     """
     words: list[str] = []
     for number in range(1, tries + 1):
-        done = subprocess.run(
-            place.command(*words, *QUIET),
-            cwd=place.folder,
-            env=place.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=1200,
-        )
+        done = place.run(place.command(*words, *QUIET))
         named = NAMED.search(done.stdout)
         if done.returncode == 0 and not words:
             different = differences(place.folder, wanted)
@@ -266,9 +253,7 @@ def run_with_failures(
     for turn in range(kills + MOST_RUNS):
         with (place.folder / f"said-{turn}").open("w") as said:
             run = subprocess.Popen(
-                place.command(
-                    "--keep-going", "--retries", "1", "--quiet", "host", "rules", "reason"
-                ),
+                place.command("--keep-going", "--retries", "1", *QUIET),
                 cwd=place.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

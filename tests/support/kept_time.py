@@ -14,9 +14,14 @@ def rewrite(path: Path, content: bytes) -> None:
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
+def flipped(content: bytes, place: int) -> bytes:
+    """A content with another bit at one place."""
+    changed = bytearray(content)
+    changed[place // 8] ^= 1 << place % 8
+    return bytes(changed)
+
+
 def flip_bit(path: Path, place: int | None = None) -> None:
     """Change one bit of a file, by its place or in the middle, and leave its size and times."""
-    content = bytearray(path.read_bytes())
-    place = 8 * (len(content) // 2) if place is None else place
-    content[place // 8] ^= 1 << place % 8
-    rewrite(path, bytes(content))
+    content = path.read_bytes()
+    rewrite(path, flipped(content, 8 * (len(content) // 2) if place is None else place))

@@ -80,8 +80,15 @@ class Workplace:
         **environment: str,
     ) -> str:
         """Run Snakemake to its end; what it printed. `before` are words before the command."""
-        done = subprocess.run(
-            [*before, *self.command(*words, overlay=overlay, cores=cores)],
+        command = [*before, *self.command(*words, overlay=overlay, cores=cores)]
+        done = self.run(command, **environment)
+        assert (done.returncode == 0) == succeeds, done.stdout[-20_000:]
+        return done.stdout
+
+    def run(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command here to its end, with all that it prints in one text."""
+        return subprocess.run(
+            command,
             cwd=self.folder,
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
@@ -90,8 +97,6 @@ class Workplace:
             text=True,
             timeout=1200,
         )
-        assert (done.returncode == 0) == succeeds, done.stdout[-20_000:]
-        return done.stdout
 
     def plan(self, *words: str, overlay: dict | None = None) -> set[str]:
         """Jobs that Snakemake would run: a rule and the values of its wildcards but the run."""
