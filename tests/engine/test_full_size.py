@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from t2i.engine.fp8 import parts
 from t2i.engine.loop import Loop
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -40,7 +41,7 @@ def running(request, bench: Bench) -> Loop:
     """The loop; the last is that of a GPU for which there are no fp8 kernels."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "fp8 elsewhere":
-            patch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 9))
+            patch.setattr(parts, "is_hopper", lambda: False)
         return Native(bench, SIZE, torch.bfloat16, None, request.param != "bf16").loop
 
 

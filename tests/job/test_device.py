@@ -12,7 +12,7 @@ import pytest
 
 from t2i.base.threads import THREAD_VARIABLES, limit_threads
 from t2i.job import device
-from t2i.job.device import DeviceError, exclusive_gpu, lock_folder, visible_gpus
+from t2i.job.device import DeviceError, exclusive_gpu, local_gpus, lock_folder, visible_gpus
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 FIRST = "GPU-11111111-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
@@ -134,6 +134,15 @@ def test_assigned_gpus_are_honoured(driver, monkeypatch, assigned, gpus):
     if assigned is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", assigned)
     assert visible_gpus() == gpus
+
+
+@pytest.mark.parametrize(
+    "assigned, number", [("0", 1), ("1,0", 2), (f"{SECOND}, {FIRST},", 2), ("", 1)]
+)
+def test_assigned_gpus_are_counted_without_the_driver(monkeypatch, assigned, number):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", assigned)
+    monkeypatch.setenv("PATH", "")
+    assert local_gpus() == number
 
 
 def test_slurm_with_cgroups_counts_from_zero_on_every_job(driver, monkeypatch):

@@ -25,6 +25,7 @@ from t2i.engine.build import build_engine
 from t2i.engine.painter import load_painter
 from t2i.engine.stand_in import stand_in_image
 from t2i.engine.variant import Variant
+from t2i.loadgen import run
 from t2i.loadgen.children import LoadGenError
 from t2i.loadgen.logs import latencies, read_detail
 from t2i.loadgen.run import TestRequest, expected, run_test
@@ -246,7 +247,6 @@ def test_a_batch_ahead_is_not_taken_from_an_idle_worker() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, (9.6, None)),
         ({"qps": 3.0}, (3.0, None)),
         ({"scenario": "Server"}, (7.2, None)),
         ({"scenario": "Server", "mode": "FindPeakPerformance"}, (4.0, None)),
@@ -258,4 +258,38 @@ def test_a_batch_ahead_is_not_taken_from_an_idle_worker() -> None:
 def test_what_is_not_given_follows_from_the_bare_rate(
     stand_in_request: TestRequest, changes: dict[str, object], told: tuple[float, float]
 ) -> None:
-    assert expected(replace(stand_in_request, **changes), 8.0, 0.5) == told
+    assert expected(replace(stand_in_request, **changes), 8.0, 0.5, together=4) == told
+
+
+@pytest.mark.parametrize("rate", [0.31, 3.05, 20.0, 777.7])
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 30.0, 600.0])
+@pytest.mark.parametrize("together", [1, 8, 64])
+def test_offline_has_whole_batches(
+    stand_in_request: TestRequest, rate: float, seconds: float, together: int
+) -> None:
+    """And more of them than at a fifth above the measured rate by less than one."""
+    request = replace(stand_in_request, time=seconds)
+    qps, _ = expected(request, rate, 1.0, together)
+    assert qps is not None
+    samples = int(1.1 * seconds * qps)  # as LoadGen counts
+    assert samples % together == 0
+    assert 0 <= samples - 1.2 * rate * 1.1 * seconds < together
+
+
+def test_loadgen_asks_for_whole_batches(stand_in_request: TestRequest, tmp_path: Path) -> None:
+    run_test(replace(stand_in_request, time=0.7), tmp_path / "test")
+    facts = read_json(tmp_path / "test/run.json")["settings"]
+    samples = read_detail(tmp_path / "test/mlperf_log_detail.txt").get(
+        "effective_samples_per_query"
+    )
+    assert samples == int(1.1 * 0.7 * facts["qps"])
+    assert samples % facts["max_batchsize"] == 0
+
+
+def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait for each other for ever."""
+    monkeypatch.setattr(run, "visible_gpus", lambda: ["GPU-1"])
+    with pytest.raises(LoadGenError, match="2 workers .* 1 can be used .* loadgen.workers to 1"):
+        run._workers(2, "cuda")
+    assert run._workers(None, "cuda") == run._workers(1, "cuda") == 1
+    assert run._workers(2, "cpu") == 2

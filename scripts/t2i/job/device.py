@@ -163,6 +163,12 @@ def describe_device(kind: str) -> dict[str, Any]:
 
 
 def local_gpus() -> int:
-    """Number of GPUs of this host as its driver lists them, at least 1."""
+    """Number of GPUs of this host that jobs may use, at least 1.
+
+    CUDA_VISIBLE_DEVICES says, or else the driver's list; nvidia-smi would take seconds.
+    """
+    assigned = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if assigned is not None:
+        return max(1, sum(1 for name in assigned.split(",") if name.strip()))
     folder = Path("/proc/driver/nvidia/gpus")
     return max(1, len(list(folder.iterdir()))) if folder.is_dir() else 1

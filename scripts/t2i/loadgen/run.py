@@ -7,6 +7,7 @@ fails.
 
 from __future__ import annotations
 
+import math
 import queue
 import resource
 import sys
@@ -37,8 +38,9 @@ from t2i.prompts.tokens import read_tokens
 if TYPE_CHECKING:
     from t2i.loadgen.sut import SystemUnderTest
 
-# LoadGen adds a tenth itself; a test that ends early for a rate measured too low is INVALID.
+# A test that ends early for a rate measured too low is INVALID.
 OFFLINE_SHARE = 1.2  # of the measured rate, as the size of Offline's one query
+LOADGEN_SHARE = 1.1  # which LoadGen makes larger by this itself
 SERVER_SHARE = 0.9  # of the measured rate, as the load that Server starts with
 PEAK_SHARE = 0.5  # the same for the search of the peak, which must start with a load it can bear
 LATENCY_SHARE = 0.5  # of the measured latency: LoadGen makes queries for twice the time by it
@@ -195,22 +197,48 @@ def _check_room(part: Path, request: TestRequest, side: int) -> None:
 
 
 def expected(
-    request: TestRequest, images_per_second: float, seconds_per_image: float
+    request: TestRequest, images_per_second: float, seconds_per_image: float, together: int
 ) -> tuple[float | None, float | None]:
     """The load (samples/s) and the latency of a query (ms) that LoadGen should expect.
 
-    Given values count; else they follow from the bare rate of all workers together and the time of
-    one image alone. Each is None in scenarios that have no use for it.
+    Given values count; else they follow from the bare rate of all workers, which paint `together`
+    images at a time, and the time of one image alone. Each is None in scenarios that have no use
+    for it.
     """
     if request.scenario in ("Offline", "Server"):
-        share = OFFLINE_SHARE if request.scenario == "Offline" else SERVER_SHARE
+        if request.qps:
+            return request.qps, None
         if request.mode == "FindPeakPerformance":
-            share = PEAK_SHARE
-        return request.qps or images_per_second * share, None
+            return images_per_second * PEAK_SHARE, None
+        if request.scenario == "Server":
+            return images_per_second * SERVER_SHARE, None
+        return _whole_batches(images_per_second * OFFLINE_SHARE, request.time, together), None
     seconds = seconds_per_image
     if request.scenario == "MultiStream":
         seconds = request.samples_per_query / images_per_second
     return None, request.target_latency or 1000 * seconds * LATENCY_SHARE
+
+
+def _whole_batches(qps: float, time: float, together: int) -> float:
+    """At least `qps`, so that no batch of Offline's query is padded: that would cost its time.
+
+    LoadGen cuts the number of samples to a whole one.
+    """
+    samples = math.ceil(qps * time * LOADGEN_SHARE / together) * together
+    return (samples + 0.25) / (time * LOADGEN_SHARE)
+
+
+def _workers(asked: int | None, device: str) -> int:
+    """How many workers there are: as many as GPUs, unless told."""
+    if device != "cuda":
+        return asked or 1
+    gpus = len(visible_gpus())
+    if asked and asked > gpus:
+        raise LoadGenError(
+            f"{asked} workers need a GPU each, and {gpus} can be used here (nvidia-smi and "
+            f"CUDA_VISIBLE_DEVICES say); set loadgen.workers to {gpus} or less"
+        )
+    return asked or gpus
 
 
 def _measure(request: TestRequest, part: Path) -> dict[str, Any]:
@@ -220,14 +248,14 @@ def _measure(request: TestRequest, part: Path) -> dict[str, Any]:
     if request.scenario == "SingleStream":
         batch_size = 1
     device = "" if manifest["stand_in"] else manifest["device"]
-    number = request.workers or (len(visible_gpus()) if device == "cuda" else 1)
+    number = _workers(request.workers, device)
     worker_order = order(request.engine, request.tokens, request.latents, batch_size, request.count)
     with worker_pool(number, worker_order, device, request.stall or START_SECONDS) as workers:
         measured = {
             "images_per_second": sum(one.ready["images_per_second"] for one in workers),
             "seconds_per_image": max(one.ready["seconds_per_image"] for one in workers),
         }
-        qps, target_latency = expected(request, **measured)
+        qps, target_latency = expected(request, **measured, together=batch_size * number)
         _check_room(part, request, workers[0].ready["side"])
         batch_seconds = max(batch_size / one.ready["images_per_second"] for one in workers)
         settings = {

@@ -19,6 +19,11 @@ from t2i.engine.operations import PLAIN, Operations
 LOG = logging.getLogger(__name__)
 
 
+def is_hopper() -> bool:
+    """Whether the GPU has what the own kernels use."""
+    return torch.cuda.get_device_capability()[0] == 9
+
+
 def fp8_parts(
     settings: Mapping[str, Any], scales: Mapping[str, float], device: str, ops: Operations
 ) -> Parts:
@@ -27,7 +32,7 @@ def fp8_parts(
     A CPU computes the layers' definition.
     """
     kind = Layers
-    if device == "cuda" and torch.cuda.get_device_capability()[0] == 9:
+    if device == "cuda" and is_hopper():
         from t2i.engine.kernels.hopper.layers import HopperLayers
 
         kind = HopperLayers
