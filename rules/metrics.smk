@@ -135,7 +135,7 @@ rule reduce_metrics:
     container:
         IMAGES["torch"]
     resources:
-        mem_mb=growing(8000),
+        mem_mb=growing(8000 + CONFIG["samples"] // 12),  # 72 kB an image, measured
         runtime=growing(30),
     params:
         samples=CONFIG["samples"],

@@ -44,6 +44,7 @@ def test_entry_takes_the_groups_address_or_its_own():
         ({"sha256": SHA256.upper()}, "expected 64 lower-case hex digits"),
         ({"md5": 12345678901234567890123456789012}, "expected 32 lower-case hex digits, in quotes"),
         ({"sha256": SHA256, "size": "3"}, "size is '3'; expected a number of bytes"),
+        ({"sha256": SHA256, "address": None}, "address None, path 'file.bin'; expected texts"),
         ({"sha256": SHA256, "size": -1}, "size is -1"),
         ({"sha256": SHA256, "size": True}, "size is True"),
     ],

@@ -363,7 +363,7 @@ def test_damaged_statistics_are_named(tmp_path: Path, content: bytes | dict[str,
         path.write_bytes(content)
     else:
         np.savez(path, **content)
-    with pytest.raises(ValueError, match=r"statistics\.npz: not statistics"):
+    with pytest.raises(ValueError, match=r"statistics\.npz: (damaged|not statistics)"):
         read_moments(path)
     np.savez(path, mu=np.zeros(4), sigma=np.eye(3))
     with pytest.raises(ValueError, match=r"statistics\.npz: mu \(4,\) and sigma \(3, 3\)"):

@@ -95,8 +95,27 @@ def test_a_damaged_tokens_file_is_named(tmp_path: Path, content: bytes | None) -
         np.savez(path, first=np.zeros(3))
     else:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"tokens\.npz: not a tokens file"):
+    with pytest.raises(ValueError, match=r"tokens\.npz: (damaged|not a tokens file)"):
         read_tokens(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"second": np.zeros((2, 5), dtype=np.int64)}, "unequal shapes"),
+        ({"negative_first": np.zeros(5, dtype=np.int64)}, "unequal shapes"),
+        ({"first": np.zeros((2, 4))}, "not integers"),
+    ],
+)
+def test_other_arrays_are_no_tokens(
+    tmp_path: Path, change: dict[str, np.ndarray], told: str
+) -> None:
+    ids, one = np.zeros((2, 4), dtype=np.int64), np.zeros(4, dtype=np.int64)
+    names = ("first", "second", "negative_first", "negative_second")
+    arrays = dict(zip(names, (ids, ids, one, one), strict=True))
+    np.savez(tmp_path / "tokens.npz", **{**arrays, **change})
+    with pytest.raises(ValueError, match=rf"tokens\.npz: ids .*{told}"):
+        read_tokens(tmp_path / "tokens.npz")
 
 
 def test_other_merges_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,12 +174,15 @@ def without_own(value: Any) -> Any:
     return [without_own(each) for each in value] if isinstance(value, list) else value
 
 
-def content(folder: Path) -> dict[str, Any]:
-    """All results and inputs of a run, comparable with another's; the page by its report.json."""
+def content(folder: Path, leave: str = "$^") -> dict[str, Any]:
+    """All results and inputs of a run, comparable with another's; the page by its report.json.
+
+    Those whose names have the pattern `leave` are left out.
+    """
     found: dict[str, Any] = {}
     for name in files_of(folder):
         path = folder / name
-        if records.FOLDER in path.parts or ".aside" in name or ".damaged" in name:
+        if records.FOLDER in path.parts or re.search(rf"\.aside|\.damaged|{leave}", name):
             continue
         if path.suffix == ".json":
             value = json.loads(path.read_text())

@@ -17,15 +17,22 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(handle, allow_pickle=False, **arrays)
 
 
-def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Arrays of an npz by name; raises ValueError, which names the file, when it is damaged."""
+def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of an npz by name; raises ValueError, which names the file, when it is damaged.
+
+    None asks for all arrays.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             # numpy stops where an array's header says, and then the checksum is never compared.
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} has another checksum")
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
+            found = {name: arrays[name] for name in (arrays.files if names is None else names)}
+        for name, array in found.items():
+            if not isinstance(array, np.ndarray):  # numpy gives the bytes of any other file
+                raise ValueError(f"{name} is not an array")
+        return found
     except FileNotFoundError:
         raise
     except Exception as error:  # zip readers raise almost anything on damaged headers

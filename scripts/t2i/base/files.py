@@ -127,7 +127,12 @@ def publish_folder(path: Path) -> Iterator[Path]:
             _sync(entry)
         if path.exists():
             path.replace(old)
-        part.replace(path)
+        try:
+            part.replace(path)
+        except OSError:
+            if old.exists():
+                old.replace(path)
+            raise
         _sync(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -172,6 +177,14 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"duplicate key {key!r}")
         entries[key] = value
     return entries
+
+
+def read_text(path: Path) -> str:
+    """Read text; raises ValueError that names the file when it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
 def _no_number(name: str) -> None:

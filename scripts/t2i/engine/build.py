@@ -29,7 +29,7 @@ from transformers import CLIPTokenizer
 
 from t2i.base.files import read_json, sha256_json, write_json
 from t2i.engine.fp8.scales import read_scales
-from t2i.engine.manifest import SCALES, EngineError, without_defaults
+from t2i.engine.manifest import SCALES, SCHEMA, EngineError, without_defaults
 from t2i.engine.prune import fit
 from t2i.engine.variant import DTYPES, NETWORKS, Variant
 from t2i.engine.weights import (
@@ -105,7 +105,7 @@ def build_engine(
             for path, digest in digest_files(files).items()
         },
     }
-    manifest = {"schema": 1, "digest": sha256_json(identity), **identity}
+    manifest = {"schema": SCHEMA, "digest": sha256_json(identity), **identity}
     write_json(folder / "engine.json", manifest)
     return manifest
 

@@ -21,6 +21,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+SCHEMA = 1
 SCALES = "scales.json"  # of an fp8 engine, in its folder
 
 
@@ -33,9 +34,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises EngineError when it was altered.
     """
-    manifest: dict[str, Any] = read_json(folder / "engine.json")
+    manifest = read_json(folder / "engine.json")
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise refusal(folder / "engine.json", folder)
     identity = {key: value for key, value in manifest.items() if key not in ("schema", "digest")}
-    if manifest["digest"] != sha256_json(identity):
+    if manifest.get("digest") != sha256_json(identity):
         raise refusal(folder / "engine.json", folder)
     return {**DEFAULTS, **manifest}
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from t2i.base.files import read_text
 from t2i.fetch.table import ALGORITHMS, Source
 
 LINE = re.compile(r"([0-9a-f]{64}|[0-9a-f]{128}) [ *](?:\./)?([^\s/]+)")
@@ -44,7 +45,7 @@ def _source(
 def read_list(path: Path) -> dict[str, tuple[str, str]]:
     """Algorithm and digest of each file of a list, by its name; raises WrongListError."""
     found: dict[str, tuple[str, str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         match = LINE.fullmatch(line.strip())
         if match is None:
             raise WrongListError(

@@ -46,7 +46,11 @@ def read_sources(table: dict[str, Any]) -> dict[str, Source]:
                 continue
             algorithm = next(known for known in ALGORITHMS if known in facts)
             address = facts.get("address", entry.get("address", ""))
-            address = address.replace("{path}", facts.get("path", file))
+            path = facts.get("path", file)
+            if not (isinstance(address, str) and isinstance(path, str)):
+                mistakes.append(f"  {name}: address {address!r}, path {path!r}; expected texts")
+                continue
+            address = address.replace("{path}", path)
             sources[name] = Source(
                 name,
                 address,

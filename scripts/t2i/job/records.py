@@ -125,7 +125,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         content = read_json(record)
         digest = content.pop("digest", None)
         sound = digest == sha256_json(content) and content["path"] == path.as_posix()
-    except (AttributeError, KeyError, OSError, ValueError):
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
         sound = False
     if not sound:
         raise RecordError(f"{path}: its record {record} was changed, or is another file's")

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from t2i.base.files import read_text
 from t2i.mlperf import (
     AUDITS,
     BENCHMARK,
@@ -133,7 +134,7 @@ def read_conf(path: Path, scenario: str) -> dict[str, float]:
     if path.stat().st_size > LONGEST_CONF:
         raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for a settings file")
     settings: dict[str, tuple[int, float]] = {}
-    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for line_number, line in enumerate(read_text(path).splitlines(), 1):
         text = line.partition("#")[0].strip()
         if not text:
             continue
@@ -234,7 +235,7 @@ def own_audit_config(path: Path, test: str) -> str:
         raise ValueError(f"{path}: {', '.join(unknown)} is not a setting of {test}; known: {known}")
     if given.get("mode") != 2:
         raise ValueError(f"{path}: *.*.mode = 2 is missing; {test} runs in performance mode")
-    return path.read_text(encoding="utf-8")
+    return read_text(path)
 
 
 def same_index(count: int) -> int:

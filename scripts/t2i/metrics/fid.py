@@ -9,14 +9,13 @@ become complex and singular covariances need no offset.
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.linalg
 
-from t2i.base.arrays import write_arrays
+from t2i.base.arrays import read_arrays, write_arrays
 from t2i.base.stats import Z95
 
 LARGEST_EXPONENT = 100.0  # of an interval that says nothing any more, but is finite
@@ -120,11 +119,11 @@ def read_moments(path: Path) -> Moments:
 
     Raises ValueError, which names the file, when it holds something else.
     """
+    arrays = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            mean, covariance = (archive[name].astype(np.float64) for name in ("mu", "sigma"))
-            count = int(archive["count"]) if "count" in archive.files else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        mean, covariance = (arrays[name].astype(np.float64) for name in ("mu", "sigma"))
+        count = int(arrays["count"]) if "count" in arrays else None
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not statistics with mu and sigma ({error})") from error
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise ValueError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from t2i.micro.pictures import SIDE
 from t2i.micro.record import (
@@ -58,7 +58,9 @@ def read_grid(path: Path, budget: float) -> Thumbnail:
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
-    except (UnidentifiedImageError, SyntaxError) as error:  # Pillow's word for a damaged PNG
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a damaged PNG
         raise ValueError(f"{path}: not an image ({error})") from error
     source = data_uri(image, "png", optimize=True)
     for quality in QUALITIES:

@@ -15,7 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from t2i.base.files import sha256_bytes
+from t2i.base.files import read_text, sha256_bytes
 
 SEED = 2023
 DATASET_SIZE = 5000
@@ -187,7 +187,7 @@ def read_sample_ids(path: Path, what: str = "a sample index") -> list[int]:
 
     `what` is the word for one of them. Raises ValueError for an invalid or duplicate line.
     """
-    lines = path.read_text(encoding="utf-8").split()
+    lines = read_text(path).split()
     if wrong := [line for line in lines if not line.isdecimal()]:
         raise ValueError(f"{path}: every line must be {what}, got {wrong}")
     ids = [int(line) for line in lines]

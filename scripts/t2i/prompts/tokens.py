@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from t2i.base.arrays import write_arrays
+from t2i.base.arrays import read_arrays, write_arrays
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,15 @@ def write_tokens(path: Path, tokens: PromptTokens) -> None:
 
 def read_tokens(path: Path) -> PromptTokens:
     """Read a tokens file; raises ValueError when it is damaged or not one."""
+    arrays = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return PromptTokens(**{name: archive[name] for name in archive.files})
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        tokens = PromptTokens(**arrays)
+    except TypeError as error:
         raise ValueError(f"{path}: not a tokens file ({error}); delete it and run again") from error
+    shape, kinds = tokens.first.shape, {array.dtype.kind for array in arrays.values()}
+    negatives = tokens.negative_first.shape, tokens.negative_second.shape
+    if len(shape) != 2 or tokens.second.shape != shape or negatives != (shape[1:],) * 2:
+        raise ValueError(f"{path}: ids of unequal shapes; delete it and run again")
+    if kinds != {"i"}:
+        raise ValueError(f"{path}: ids that are not integers; delete it and run again")
+    return tokens

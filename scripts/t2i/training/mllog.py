@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t2i.base.files import write_text
+from t2i.base.files import read_text, write_text
 
 BENCHMARK = "stable_diffusion"
 RULESET = "5.0.0"
@@ -102,9 +102,18 @@ def write_log(path: Path, lines: list[str]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The events of a log, whose other lines are passed over."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line[len(PREFIX) :]) for line in lines if line.startswith(PREFIX)]
+    """The events of a log, whose other lines are passed over.
+
+    Raises ValueError with file and line for an event that is not JSON.
+    """
+    events = []
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.startswith(PREFIX):
+            try:
+                events.append(json.loads(line.removeprefix(PREFIX)))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}:{number}: not valid JSON ({error})") from error
+    return events
 
 
 def minutes(events: list[dict[str, Any]]) -> float:

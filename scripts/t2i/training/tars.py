@@ -59,10 +59,16 @@ def write_tar(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> No
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Samples of a tar in the order of their stems: stem, and bytes by suffix."""
-    with tarfile.open(path, "r:") as archive:
-        for stem, members in _stems(path, archive).items():
-            yield stem, {suffix: _content(archive, member) for suffix, member in members.items()}
+    """Samples of a tar in the order of their stems: stem, and bytes by suffix.
+
+    Raises DamagedTar, which names the tar, where it is none.
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for stem, members in _stems(path, archive).items():
+                yield stem, {suffix: _content(archive, found) for suffix, found in members.items()}
+    except (OSError, tarfile.TarError) as error:
+        raise DamagedTar(f"{path}: {error}; fetch or make it again") from error
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -55,7 +55,11 @@ def write_scales(path: Path, magnitudes: Mapping[str, float], facts: Mapping[str
 def read_scales(path: Path) -> dict[str, float]:
     """The scale of each place; raises EngineError for a file without any."""
     content = read_json(path)
-    scales: dict[str, float] = content.get("scales", {})
-    if not scales or not all(value > 0 for value in scales.values()):
+    scales: Any = content.get("scales") if isinstance(content, dict) else None
+    if not isinstance(scales, dict) or not scales or not all(map(_is_scale, scales.values())):
         raise EngineError(f"{path} has no scales; delete it, it is then calibrated again")
-    return scales
+    return dict(scales)
+
+
+def _is_scale(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf

@@ -6,6 +6,8 @@ import math
 import re
 from pathlib import Path
 
+from t2i.base import files
+
 # A round's digits may be read in full; thousands of digits are not a number of ours.
 NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -18,8 +20,8 @@ def number(text: str) -> float:
 
 
 def read_text(path: Path, limit: int = 1 << 20) -> str:
-    """A small text file. Raises ValueError for one that is longer than `limit` bytes."""
+    """A small text file. Raises ValueError for one of more than `limit` bytes, or not UTF-8."""
     size = path.stat().st_size
     if size > limit:
         raise ValueError(f"{path}: {size} bytes; expected at most {limit}")
-    return path.read_text(encoding="utf-8")
+    return files.read_text(path)
