@@ -26,7 +26,7 @@ help:
 	@echo 'make clean        remove results, resources (downloads too), micro, logs, benchmarks'
 	@echo 'make distclean    clean, and remove $(VENV) and all caches'
 	@echo
-	@echo 'Another interpreter for $(VENV), 3.11 or newer: make environment PYTHON=python3.12'
+	@echo 'Another interpreter for $(VENV), 3.11 to 3.13: make environment PYTHON=python3.12'
 
 environment: $(STAMP)
 
@@ -38,9 +38,10 @@ endif
 # A complete environment is brought up to changed lock files; anything else is rebuilt. The
 # stamp is gone while packages are being installed, so an interrupted make starts over.
 $(STAMP): requirements-torch.lock requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo '$(PYTHON) is missing or older than Python 3.11, which t2i-bench needs.' >&2; \
-	    echo 'Name a newer one: make environment PYTHON=/path/to/python3.12' >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	    echo '$(PYTHON) is missing, or none of Python 3.11 to 3.13, which t2i-bench needs' >&2; \
+	    echo '(for 3.14 two of the locked packages have no wheels). Name another one:' >&2; \
+	    echo 'make environment PYTHON=/path/to/python3.12' >&2; \
 	    exit 1; }
 	@if $(VENV)/bin/python -c '' 2>/dev/null && [ "$$(cat $(STAMP) 2>/dev/null)" = '$(CURDIR)' ]; \
 	then rm $(STAMP); \

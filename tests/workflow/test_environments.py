@@ -1,6 +1,8 @@
 """The pins agree everywhere: lock files, conda environments, containers, the installation."""
 
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -208,3 +210,23 @@ def test_every_script_of_a_rule_is_looked_at() -> None:
     )
     assert scripts == set(directives)
     assert scripts
+
+
+@pytest.mark.parametrize("version", [(3, 10, 14), (3, 14, 0)])
+def test_make_refuses_a_python_without_wheels(tmp_path: Path, version: tuple[int, ...]) -> None:
+    for name in ("Makefile", "requirements.lock", "requirements-torch.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    other = tmp_path / "python"
+    code = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
+    other.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$2"\n')
+    other.chmod(0o755)
+    done = subprocess.run(
+        ["make", "environment", f"PYTHON={other}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "none of Python 3.11 to 3.13" in done.stderr
+    assert not (tmp_path / ".venv").exists()
