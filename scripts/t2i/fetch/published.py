@@ -43,7 +43,10 @@ def _source(
 
 
 def read_list(path: Path) -> dict[str, tuple[str, str]]:
-    """Algorithm and digest of each file of a list, by its name; raises WrongListError."""
+    """Algorithm and digest of each file of a list, by its name.
+
+    Raises WrongListError for a line of another kind, ValueError for a file that is no text.
+    """
     found: dict[str, tuple[str, str]] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         match = LINE.fullmatch(line.strip())

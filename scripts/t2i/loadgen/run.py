@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # A test that ends early for a rate measured too low is INVALID.
 OFFLINE_SHARE = 1.2  # of the measured rate, as the size of Offline's one query
-LOADGEN_SHARE = 1.1  # which LoadGen makes larger by this itself
+LOADGEN_SHARE = 1.1  # by which LoadGen itself makes that query larger
 SERVER_SHARE = 0.9  # of the measured rate, as the load that Server starts with
 PEAK_SHARE = 0.5  # the same for the search of the peak, which must start with a load it can bear
 LATENCY_SHARE = 0.5  # of the measured latency: LoadGen makes queries for twice the time by it
