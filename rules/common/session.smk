@@ -10,7 +10,7 @@ import shlex
 from snakemake.logging import logger
 
 from t2i.generate import damage
-from t2i.job import failures, lock, parent, records
+from t2i.job import failures, lock, orphans, parent, records
 from t2i.job.dates import from_the_future
 from t2i.submission import edited
 
@@ -96,14 +96,31 @@ def is_dry_run():
     return parse_args(sys.argv[1:])[1].dryrun
 
 
+def end_orphans(dry):
+    """Cancel what runs of this folder, none of which is alive, have left with Slurm."""
+    try:
+        if dry and (left := orphans.orphans()):
+            print(
+                f"{len(left)} jobs of a killed run are still with Slurm; the next run cancels them",
+                file=sys.stderr,
+            )
+        elif not dry and (ended := orphans.cancel_orphans()):
+            print(f"cancelled {ended} jobs of a killed run", file=sys.stderr)
+    except orphans.OrphansError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def begin():
     """Deal with what killed runs, damage and edits left behind; a dry run only reports it."""
     dry = is_dry_run()
     parent.announce_scheduler(COMMAND)
+    alone = lock.has_dead_lock() or not lock.is_locked()
     if dry and lock.has_dead_lock():
         print("a killed run left its lock; the next run removes it", file=sys.stderr)
     elif not dry and lock.remove_dead_lock():
         print("removed the lock of a run that was killed", file=sys.stderr)
+    if alone:
+        end_orphans(dry)
     word = "the next run sets aside" if dry else "set aside"
     for problem in damage.set_aside_damaged_shards(RUN, VARIANTS, SHARDS, dry):
         print(f"{word}, to be generated again: {problem}", file=sys.stderr)
