@@ -114,8 +114,9 @@ def begin():
     """Deal with what killed runs, damage and edits left behind; a dry run only reports it."""
     dry = is_dry_run()
     parent.announce_scheduler(COMMAND)
-    alone = lock.has_dead_lock() or not lock.is_locked()
-    if dry and lock.has_dead_lock():
+    dead = lock.has_dead_lock()
+    alone = dead or not lock.is_locked()
+    if dry and dead:
         print("a killed run left its lock; the next run removes it", file=sys.stderr)
     elif not dry and lock.remove_dead_lock():
         print("removed the lock of a run that was killed", file=sys.stderr)

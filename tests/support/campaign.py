@@ -245,31 +245,33 @@ def failures(wanted: dict[str, Any], seed: int) -> list[Failure]:
     ]
 
 
+def ended_within(run: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether a run ends by itself in that time; otherwise its process group is killed."""
+    try:
+        run.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        return False
+    return True
+
+
 def run_with_failures(
     place: Workplace, faults: list[Failure], kills: int, seed: int, tally: Tally
 ) -> None:
     """A run from nothing in which jobs fail, and all of it is killed at random times."""
     table = place.folder / "faults.json"
     table.write_text(json.dumps({fault.path: asdict(fault) for fault in faults}))
-    environment = {**place.environment, "T2I_FAULTS": str(table), "PYTHONPATH": str(FAULTS)}
     choose = random.Random(seed)
     for turn in range(kills + MOST_RUNS):
-        with (place.folder / f"said-{turn}").open("w") as said:
-            run = subprocess.Popen(
-                place.command("--keep-going", "--retries", "1", *QUIET),
-                cwd=place.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
-            try:
-                run.wait(choose.uniform(5, 30) if turn < kills else 900)
-            except subprocess.TimeoutExpired:
-                os.killpg(run.pid, signal.SIGKILL)
-                run.wait()
-                tally.done["whole run", "SIGKILL of its process group"] += 1
+        run = place.start(
+            place.command("--keep-going", "--retries", "1", *QUIET),
+            place.folder / f"said-{turn}",
+            T2I_FAULTS=str(table),
+            PYTHONPATH=str(FAULTS),
+        )
+        if not ended_within(run, choose.uniform(5, 30) if turn < kills else 900):
+            tally.done["whole run", "SIGKILL of its process group"] += 1
         if run.returncode == 0:
             break
     for fault in faults:

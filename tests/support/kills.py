@@ -9,19 +9,18 @@ images, features and scores must be those of the undisturbed one. docs/reliabili
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import time
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import campaign
-from t2i.generate.journal import journals
+from t2i.generate.journal import LINES
+from t2i.job import records
 from workflow_run import Workplace, copy_project
 
 ROOT = Path("results/demo")
@@ -43,49 +42,31 @@ class Found:
 
 def finished(folder: Path) -> dict[str, tuple[int, int]]:
     """Results that have been recorded, with what tells whether they are the same files still."""
-    root = folder / ROOT
-    records = (path for path in (root / ".records").rglob("*.json"))
-    names = (path.relative_to(root / ".records").with_suffix("") for path in records)
-    present = (root / name for name in names if (root / name).is_file())
-    return {
-        path.relative_to(root).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in present
-    }
+    with chdir(folder):
+        present = (path for path in records.all_records([ROOT]) if path.is_file())
+        return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in present}
 
 
 def journalled(folder: Path) -> dict[str, int]:
     """Images in the longest journal of each unfinished shard; a last line may be half written."""
-    counts = {}
-    for path in (folder / ROOT).glob("*/shards/.*.journal"):
-        tar = path.with_name(path.name[1:].split(".tar")[0] + ".tar")
-        texts = [journal.read_text().splitlines(keepends=True) for journal in journals(tar)]
-        whole = [[line for line in lines if line.endswith("\n")] for lines in texts]
+    counts: dict[str, int] = {}
+    for journal in (folder / ROOT).glob(f"*/shards/.*{LINES}"):
+        tar = journal.with_name(journal.name[1:].partition(".tar")[0] + ".tar")
         name = tar.relative_to(folder).as_posix()
-        counts[name] = max(sum(line.count('"index"') for line in lines) for lines in whole)
+        lines = journal.read_text().splitlines(keepends=True)
+        images = sum(line.count('"index"') for line in lines if line.endswith("\n"))
+        counts[name] = max(images, counts.get(name, 0))
     return counts
 
 
 def turn(place: Workplace, seconds: float) -> bool:
     """One call of the command, killed with its children after `seconds`; whether it ended."""
-    with (place.folder / "said").open("w") as said:
-        run = subprocess.Popen(
-            place.command(*campaign.QUIET),
-            cwd=place.folder,
-            env=place.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
-        try:
-            run.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-            return False
-    if run.returncode:
-        raise RuntimeError((place.folder / "said").read_text()[-5000:])
-    return True
+    said = place.folder / "said"
+    run = place.start(place.command(*campaign.QUIET), said)
+    ended = campaign.ended_within(run, seconds)
+    if ended and run.returncode:
+        raise RuntimeError(said.read_text()[-5000:])
+    return ended
 
 
 def compare(place: Workplace, before: tuple[dict, dict], found: Found) -> tuple[dict, dict]:

@@ -98,6 +98,19 @@ class Workplace:
             timeout=1200,
         )
 
+    def start(self, command: list[str], said: Path, **environment: str) -> subprocess.Popen[bytes]:
+        """Begin a command here in a session of its own; all that it prints goes to a file."""
+        with said.open("wb") as output:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
     def plan(self, *words: str, overlay: dict | None = None) -> set[str]:
         """Jobs that Snakemake would run: a rule and the values of its wildcards but the run."""
         return planned_jobs(self.snakemake(*words, "--dry-run", overlay=overlay))

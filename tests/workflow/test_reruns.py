@@ -147,16 +147,7 @@ def hanging_job(place: Workplace, target: str, steps: int) -> Iterator[subproces
     trigger, hanging = place.folder / f"hang-{shard}", place.folder / f"hanging-{shard}"
     trigger.write_text(str(steps))
     said = place.folder / "said"
-    with said.open("w") as output:
-        run = subprocess.Popen(
-            place.command(target),
-            cwd=place.folder,
-            env=place.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    run = place.start(place.command(target), said)
     try:
         assert wait_for(hanging.exists, 120), said.read_text()
         yield run

@@ -56,21 +56,14 @@ def wait_for(condition, seconds: float = 120) -> None:
 @contextmanager
 def started(place: Workplace, cluster: Cluster, *targets: str) -> Iterator[subprocess.Popen]:
     """Snakemake in the background; it has ended with the block."""
-    with (place.folder / "said").open("w") as said:
-        run = subprocess.Popen(
-            place.command(*targets, *SITE, cores=None),
-            cwd=place.folder,
-            env={**place.environment, "SLURM_CONF": conf(cluster)},
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield run
-        finally:
-            if run.poll() is None:
-                run.kill()
-            run.wait()
+    command = place.command(*targets, *SITE, cores=None)
+    run = place.start(command, place.folder / "said", SLURM_CONF=conf(cluster))
+    try:
+        yield run
+    finally:
+        if run.poll() is None:
+            run.kill()
+        run.wait()
 
 
 def check_ended_well(place: Workplace, run: subprocess.Popen) -> str:

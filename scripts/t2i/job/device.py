@@ -53,12 +53,17 @@ def visible_gpus() -> list[str]:
         ) from error
     rows = [line.split(", ") for line in answer.stdout.splitlines() if ", " in line]
     uuids = {index.strip(): uuid.strip() for index, uuid in rows}
-    assigned = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = list(uuids) if assigned is None else assigned.split(",")
-    gpus = [_uuid(name.strip(), uuids) for name in names if name.strip()]
+    assigned = _assigned()
+    gpus = [_uuid(name, uuids) for name in (uuids if assigned is None else assigned)]
     if not gpus:
         raise DeviceError("device: cuda, but no GPU is visible (CUDA_VISIBLE_DEVICES is empty?)")
     return gpus
+
+
+def _assigned() -> list[str] | None:
+    """The names in CUDA_VISIBLE_DEVICES; None where it is not set."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _uuid(name: str, uuids: dict[str, str]) -> str:
@@ -167,8 +172,8 @@ def local_gpus() -> int:
 
     CUDA_VISIBLE_DEVICES says, or else the driver's list; nvidia-smi would take seconds.
     """
-    assigned = os.environ.get("CUDA_VISIBLE_DEVICES")
+    assigned = _assigned()
     if assigned is not None:
-        return max(1, sum(1 for name in assigned.split(",") if name.strip()))
+        return max(1, len(assigned))
     folder = Path("/proc/driver/nvidia/gpus")
     return max(1, len(list(folder.iterdir()))) if folder.is_dir() else 1

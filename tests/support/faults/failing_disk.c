@@ -93,23 +93,13 @@ int mkdir(const char *path, mode_t mode) {
     return REAL(mkdir)(path, mode);
 }
 
-static int opened(const char *path, int flags, mode_t mode) {
-    if ((flags & O_ACCMODE) != O_RDONLY && fails() > 0) return -1;
-    return REAL(open64)(path, flags, mode);
-}
-
 int open64(const char *path, int flags, ...) {
     va_list rest;
     va_start(rest, flags);
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
     va_end(rest);
-    return opened(path, flags, mode);
+    if ((flags & O_ACCMODE) != O_RDONLY && fails() > 0) return -1;
+    return REAL(open64)(path, flags, mode);
 }
 
-int open(const char *path, int flags, ...) {
-    va_list rest;
-    va_start(rest, flags);
-    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
-    va_end(rest);
-    return opened(path, flags, mode);
-}
+int open(const char *path, int flags, ...) __attribute__((alias("open64")));
