@@ -1,10 +1,12 @@
 """Compiled kernels: made for one GPU model and software, verified, copied for each job."""
 
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
+from triton.runtime.cache import FileCacheManager
 
 from t2i.base.files import read_json, write_json
 from t2i.engine import compiled
@@ -95,3 +97,16 @@ def test_a_member_that_leads_out_of_the_copy_is_refused(engine: Path) -> None:
     write_json(folder / compiled.MANIFEST, manifest)
     with pytest.raises(tarfile.OutsideDestinationError):
         use_compiled(engine)
+
+
+def test_triton_finds_a_kernel_in_a_copy(engine: Path, tmp_path: Path, monkeypatch) -> None:
+    cache = tmp_path / "other"
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    kept = FileCacheManager("EF")
+    kept.put_group("norm.json", {"norm.json": kept.put("{}", "norm.json")})
+    write_compiled(engine, "digest of the engine", cache, [8])
+    shutil.rmtree(cache)
+    private = use_compiled(engine)
+    found = FileCacheManager("EF").get_group("norm.json")
+    assert found == {"norm.json": str(Path(private.name, "EF", "norm.json"))}
+    assert Path(found["norm.json"]).read_text() == "{}"

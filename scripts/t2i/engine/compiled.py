@@ -8,6 +8,8 @@ the GPU or the software is another, is compiled by the job itself.
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import tarfile
@@ -25,6 +27,7 @@ LOG = logging.getLogger(__name__)
 
 KERNELS, MANIFEST = "kernels.tar", "compiled.json"
 CACHE_VARIABLE = "TRITON_CACHE_DIR"
+GROUP = "__grp__"  # begins the name of Triton's list of the files of a kernel
 
 
 def compiled_folder(engine: Path) -> Path:
@@ -46,9 +49,9 @@ def write_compiled(engine: Path, digest: str, cache: Path, batch_sizes: Sequence
     with publish(folder / KERNELS) as part, tarfile.open(part, "w") as archive:
         for path in sorted(path for path in cache.rglob("*") if path.is_file()):
             member = tarfile.TarInfo(path.relative_to(cache).as_posix())
-            member.size = path.stat().st_size
-            with path.open("rb") as handle:
-                archive.addfile(member, handle)
+            content = _placed(path, Path()) if path.name.startswith(GROUP) else path.read_bytes()
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
     manifest = {
         "schema": 1,
         "engine": digest,
@@ -89,7 +92,19 @@ def use_compiled(engine: Path) -> tempfile.TemporaryDirectory[str]:
         raise EngineError(f"{kernels} has changed since it was made; delete {folder} and run again")
     with tarfile.open(kernels) as archive:
         archive.extractall(private.name, filter="data")
+    for path in Path(private.name).rglob(f"{GROUP}*"):
+        path.write_bytes(_placed(path, path.parent))
     return private
+
+
+def _placed(path: Path, folder: Path) -> bytes:
+    """Triton's list of a kernel's files, which names their places, with `folder` as their place.
+
+    Triton looks for them there and nowhere else, and compiles the kernel anew where they are not.
+    """
+    listed = read_json(path)
+    listed["child_paths"] = {name: str(folder / name) for name in listed["child_paths"]}
+    return json.dumps(listed).encode()
 
 
 def _in_words(machine: dict[str, Any]) -> str:
