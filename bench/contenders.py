@@ -62,7 +62,7 @@ class Bench:
         import torch
         from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
-        from t2i.engine.variant import NETWORKS
+        from t2i.engine.load import NETWORKS
 
         networks = {}
         for number, (name, kind) in enumerate(NETWORKS.items()):
@@ -87,10 +87,12 @@ class Bench:
 
         from t2i.engine.fp8.calibrate import calibrate
         from t2i.engine.fp8.scales import LARGEST
+        from t2i.engine.networks import networks_of
 
         if self._scales is None:
             few, pipeline = self.tokens.begin(CALIBRATED), self.pipeline(torch.bfloat16)
-            seen = calibrate(pipeline, options, few, self.latent, CALIBRATED, operations)
+            inputs = few, self.latent, CALIBRATED, operations
+            seen = calibrate(networks_of(pipeline), options, *inputs)
             self._scales = {name: value / LARGEST for name, value in seen.items()}
         return self._scales
 
@@ -228,6 +230,7 @@ class Native:
         self, bench: Bench, size: int, dtype: Any, cache: dict[str, int] | None, fp8: bool = False
     ) -> None:
         from t2i.engine.loop import Loop
+        from t2i.engine.networks import networks_of
         from t2i.engine.operations import PLAIN
 
         operations = PLAIN
@@ -242,7 +245,7 @@ class Native:
             options["fp8"] = FP8
             scales = bench.scales(options, operations)
             parts = fp8_parts(FP8, scales, bench.device, operations)
-        self.loop = Loop(bench.pipeline(dtype), options, operations, parts)
+        self.loop = Loop(networks_of(bench.pipeline(dtype)), options, operations, parts)
 
     def paint(self, first: int = 0) -> Any:
         """Images of one call, from the sample `first` on."""

@@ -71,7 +71,8 @@ def write_model(folder: Path, dtype: str, small: bool, device: str) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from t2i.engine.variant import DTYPES, NETWORKS
+    from t2i.engine.load import NETWORKS
+    from t2i.engine.variant import DTYPES
     from t2i.engine.weights import empty_network
 
     without = shutil.ignore_patterns("*.safetensors", "reference_images")

@@ -24,7 +24,7 @@ with job(snakemake):
         from t2i.engine.fp8.calibrate import calibrate
         from t2i.engine.fp8.scales import write_scales
         from t2i.engine.latents import read_latent
-        from t2i.engine.load import load_engine
+        from t2i.engine.networks import load_networks
         from t2i.engine.operations import PLAIN
         from t2i.engine.variant import Variant
         from t2i.prompts.tokens import read_tokens
@@ -35,8 +35,8 @@ with job(snakemake):
             Variant(**options),
             Path(snakemake.input.unet) if snakemake.input.unet else None,
         )
-        pipeline, manifest = load_engine(engine, device)
-        latent = read_latent(Path(snakemake.input.latents), pipeline.unet.config.sample_size)
+        networks, manifest = load_networks(engine, device)
+        latent = read_latent(Path(snakemake.input.latents), networks.unet.config["sample_size"])
         tokens = read_tokens(Path(snakemake.input.tokens)).begin(settings["captions"])
         ops = PLAIN
         if device == "cuda":
@@ -44,7 +44,7 @@ with job(snakemake):
 
             ops = FAST
         seen = calibrate(
-            pipeline, {**manifest, "fp8": settings}, tokens, latent, options["batch_size"], ops
+            networks, {**manifest, "fp8": settings}, tokens, latent, options["batch_size"], ops
         )
         write_scales(output, seen, {"captions": len(tokens.first), "steps": options["steps"]})
     print(f"{len(seen)} scales from {len(tokens.first)} captions")

@@ -19,13 +19,15 @@ from mutations import Edit
 from t2i.base.files import read_json, write_json
 from t2i.engine import latents
 from t2i.engine.build import build_engine
+from t2i.engine.files import verify_engine
 from t2i.engine.fp8 import blocks, layers, scales
 from t2i.engine.fp8.blocks import Fp8Parts
 from t2i.engine.fp8.calibrate import calibrate
 from t2i.engine.fp8.layers import Layers, Observer
 from t2i.engine.fp8.scales import LARGEST, as_fp8, read_scales, weight_as_fp8, write_scales
-from t2i.engine.load import load_engine, verify_engine
+from t2i.engine.load import load_engine
 from t2i.engine.manifest import EngineError
+from t2i.engine.networks import networks_of
 from t2i.engine.operations import PLAIN
 from t2i.engine.painter import load_painter
 from t2i.engine.variant import Variant
@@ -265,7 +267,7 @@ def test_calibration_covers_all_steps_and_captions(micro_model, tmp_path: Path) 
     def of(captions: int, **options: Any) -> dict[str, float]:
         pipeline, manifest = load_engine(micro_model.engines["bf16"], "cpu")
         tokens, asked = micro_model.tokens().begin(captions), {**manifest, "fp8": FP8, **options}
-        seen = calibrate(pipeline, asked, tokens, latent, 1, PLAIN)
+        seen = calibrate(networks_of(pipeline), asked, tokens, latent, 1, PLAIN)
         return {where: max(value, 1e-6) / LARGEST for where, value in seen.items()}
 
     one = of(1)

@@ -23,6 +23,7 @@ from t2i.engine.cache import deep_steps
 from t2i.engine.load import load_engine
 from t2i.engine.loop import Loop
 from t2i.engine.manifest import EngineError
+from t2i.engine.networks import networks_of
 from t2i.engine.operations import PLAIN
 from t2i.engine.painter import NativePainter, load_painter, painted_ahead
 from t2i.engine.reference import generate
@@ -42,7 +43,7 @@ def new_loop(micro_model: MicroModel) -> Callable[..., Loop]:
 
     def make(dtype: str = "fp32", **options: Any) -> Loop:
         pipeline, _ = load_engine(micro_model.engines[dtype], "cpu")
-        return Loop(pipeline, OPTIONS | options)
+        return Loop(networks_of(pipeline), OPTIONS | options)
 
     return make
 
@@ -175,7 +176,7 @@ def test_fp16_decodes_as_diffusers_does_unless_told_otherwise(micro_model, tmp_p
         with torch.no_grad():  # a convolution later in the decoder overflows; its norm undoes it
             pipeline.vae.decoder.conv_in.weight.mul_(scale)
             pipeline.vae.decoder.conv_in.bias.mul_(scale)
-        return Loop(pipeline, OPTIONS | {"vae": vae, "steps": 2})
+        return Loop(networks_of(pipeline), OPTIONS | {"vae": vae, "steps": 2})
 
     assert decoder_of(None).decoder.dtype == torch.float32
     half, wide = decoder_of("fp16"), decoder_of("fp32")
@@ -200,19 +201,19 @@ def test_other_parts_than_the_loop_calls_are_refused(micro_model) -> None:
     hooked = loaded()
     hooked.unet.mid_block.register_forward_hook(lambda *_: None)
     with pytest.raises(EngineError, match=r"changes unet\.mid_block .*use backend: reference"):
-        Loop(hooked, OPTIONS)
+        networks_of(hooked)
     replaced = loaded()
     replaced.vae.decoder.forward = lambda *_: None
     with pytest.raises(EngineError, match=r"changes vae\.decoder"):
-        Loop(replaced, OPTIONS)
+        networks_of(replaced)
     called = loaded()
     called.__class__ = type("Changed", (type(called),), {})
     with pytest.raises(EngineError, match="the pipeline's class"):
-        Loop(called, OPTIONS)
+        networks_of(called)
     scheduled = loaded()
     scheduled.scheduler = DDIMScheduler.from_config(scheduled.scheduler.config)
     with pytest.raises(EngineError, match="DDIMScheduler predicting epsilon"):
-        Loop(scheduled, OPTIONS)
+        Loop(networks_of(scheduled), OPTIONS)
 
 
 def test_another_structure_is_refused() -> None:
@@ -239,7 +240,9 @@ def test_a_painter_uses_the_back_end_of_its_engine(micro_model, tmp_path: Path) 
     assert manifest["cache"] == {"interval": 4}
     assert painter.side == 64
     pipeline, _ = load_engine(micro_model.engines["fp32"], "cpu")
-    expected = painted(Loop(pipeline, OPTIONS | {"cache": {"interval": 4}}), micro_model, range(3))
+    expected = painted(
+        Loop(networks_of(pipeline), OPTIONS | {"cache": {"interval": 4}}), micro_model, range(3)
+    )
     assert np.array_equal(painter.paint(range(3), 4).pixels, expected)
 
 
@@ -285,7 +288,7 @@ def test_a_changed_step_is_noticed(module, name, old, new, micro_model, monkeypa
         return
     expected = peers.images(micro_model.peer, micro_model.prompts[:2], micro_model.latent, 2)
     pipeline, _ = load_engine(micro_model.engines["fp32"], "cpu")
-    ours = painted(Loop(pipeline, OPTIONS), micro_model, range(2), 2)
+    ours = painted(Loop(networks_of(pipeline), OPTIONS), micro_model, range(2), 2)
     assert peers.pixel_difference(ours, expected)[0] > peers.GREY_LEVELS
 
 

@@ -19,6 +19,7 @@ from t2i.engine.build import build_engine
 from t2i.engine.load import load_engine
 from t2i.engine.loop import Loop
 from t2i.engine.manifest import EngineError
+from t2i.engine.networks import networks_of
 from t2i.engine.operations import PLAIN
 from t2i.engine.prune import PruneError, fit, prune
 from t2i.engine.unet import UNet
@@ -136,7 +137,11 @@ def test_an_engine_of_a_pruned_unet_runs_on_both_back_ends(
     latent = latents.read_latent(micro_model.latent, 8)
     sampler = (2, peers.STEPS, peers.GUIDANCE)
     theirs = reference.generate(pipeline, micro_model.tokens(), range(2), latent, *sampler).pixels
-    ours = Loop(pipeline, manifest).images(micro_model.tokens(), range(2), latent, 2).pixels
+    ours = (
+        Loop(networks_of(pipeline), manifest)
+        .images(micro_model.tokens(), range(2), latent, 2)
+        .pixels
+    )
     assert peers.pixel_difference(ours, theirs)[0] <= peers.GREY_LEVELS
     assert not np.array_equal(theirs, micro_model.images(micro_model.pipeline, 2, 2))
 

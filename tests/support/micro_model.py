@@ -27,6 +27,7 @@ from t2i.engine import build, latents, reference
 from t2i.engine.fp8.calibrate import calibrate
 from t2i.engine.fp8.scales import write_scales
 from t2i.engine.load import load_engine
+from t2i.engine.networks import networks_of
 from t2i.engine.operations import PLAIN
 from t2i.engine.variant import Variant
 from t2i.generate.shard import Sample
@@ -73,7 +74,7 @@ class MicroModel:
         pipeline, manifest = load_engine(self.engines["bf16"], "cpu")
         latent = latents.read_latent(self.latent, pipeline.unet.config.sample_size)
         tokens = self.tokens().begin(fp8["captions"])
-        seen = calibrate(pipeline, {**manifest, "fp8": fp8}, tokens, latent, 3, PLAIN)
+        seen = calibrate(networks_of(pipeline), {**manifest, "fp8": fp8}, tokens, latent, 3, PLAIN)
         write_scales(path, seen, {"captions": fp8["captions"]})
         return path
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from t2i.engine.variant import NETWORKS
+from t2i.engine.load import NETWORKS
 
 
 def settings(config: Any) -> dict[str, object]:

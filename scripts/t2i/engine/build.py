@@ -13,6 +13,7 @@ import t2i.job.torch_shim  # noqa: F401
 import math
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,15 @@ from transformers import CLIPTokenizer
 
 from t2i.base.files import read_json, sha256_json, write_json
 from t2i.engine.fp8.scales import read_scales
+from t2i.engine.load import NETWORKS
 from t2i.engine.manifest import SCALES, SCHEMA, EngineError, without_defaults
 from t2i.engine.prune import fit
-from t2i.engine.variant import DTYPES, NETWORKS, Variant
+from t2i.engine.variant import DTYPES, Variant
 from t2i.engine.weights import (
     Stored,
     digest_files,
     empty_network,
+    fitted,
     read_header,
 )
 from t2i.job.disk import require_space
@@ -77,6 +80,7 @@ def build_engine(
             if target.parent != own or target.suffix != ".safetensors"
         }
         targets[unet] = own / "diffusion_pytorch_model.safetensors"
+    _check_networks(model, targets)
     require_space(folder, sum(_bytes_written(path, folder, dtype) for path in targets), str(folder))
     weights.mkdir(exist_ok=True)
     for source, target in targets.items():
@@ -108,6 +112,21 @@ def build_engine(
     manifest = {"schema": SCHEMA, "digest": sha256_json(identity), **identity}
     write_json(folder / "engine.json", manifest)
     return manifest
+
+
+def _check_networks(model: Path, sources: Iterable[Path]) -> None:
+    """Raise WeightsError where a model's files do not fit their networks.
+
+    Before hours are spent: the loop asks for the tensors that it knows, and for no shape.
+    """
+    shapes: dict[Path, dict[Path, dict[str, Stored]]] = {}
+    for path in sources:
+        if path.suffix == ".safetensors":
+            entries = {entry.name: entry for entry in read_header(path)}
+            shapes.setdefault(path.parent, {})[path] = entries
+    for name, kind in NETWORKS.items():
+        if files := shapes.get(model / name):
+            fitted(empty_network(kind, model / name, torch.float32), files)
 
 
 def _check_unet(unet: Path, model: Path) -> None:

@@ -8,24 +8,20 @@ is a handful of CUDA graphs per batch size, and the host waits once, for the pix
 
 from __future__ import annotations
 
-import t2i.job.torch_shim  # noqa: F401
-
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from torch import Tensor
 
 from t2i.base.images import Images
 from t2i.engine.blocks import KeysValues, Parts
 from t2i.engine.cache import deep_steps
 from t2i.engine.half_precision import fast_products
-from t2i.engine.manifest import EngineError
+from t2i.engine.networks import Networks
 from t2i.engine.operations import PLAIN, Operations
-from t2i.engine.reference import encode_prompts, warn_of_unsound
+from t2i.engine.reference import warn_of_unsound
 from t2i.engine.unet import Kept, UNet
 from t2i.engine.vae import Decoder
 from t2i.engine.variant import DTYPES
@@ -35,81 +31,49 @@ TOKENS = 77  # of a prompt, for CLIP
 DECODED_TOGETHER = 8  # images; bounds the decoder's memory
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Euler steps: `timesteps` and `sigmas` (steps + 1, the last 0) as float32 on the device."""
-
-    timesteps: Tensor
-    sigmas: Tensor
-    first_sigma: float  # that the starting latent is scaled with
-
-    @classmethod
-    def of(cls, scheduler: Any, steps: int, device: str) -> Schedule:
-        """That of diffusers' scheduler; raises EngineError for one of another kind."""
-        kind, predicted = type(scheduler), scheduler.config.prediction_type
-        if kind is not EulerDiscreteScheduler or predicted != "epsilon":
-            raise EngineError(
-                f"backend native: the scheduler is {kind.__name__} predicting {predicted}; only "
-                "EulerDiscreteScheduler predicting epsilon is supported, use backend: reference"
-            )
-        scheduler.set_timesteps(steps)
-        return cls(
-            scheduler.timesteps.to(device, torch.float32),
-            scheduler.sigmas.to(device, torch.float32),
-            float(scheduler.init_noise_sigma),
-        )
-
-
 class Loop:
-    """A pipeline's networks, in the form that they are run in.
+    """Networks in the form that they are run in, which nothing else may use afterwards.
 
     `manifest` is the engine's: steps, guidance, cache, vae (number format of the decoder; None:
-    diffusers' choice). The pipeline's UNet and decoder are taken apart, so nothing else may use
-    them afterwards. `parts` makes the UNet's parts, otherwise `ops` does. Raises EngineError where
-    a patch changed what is not called here.
+    diffusers' choice). `parts` makes the UNet's parts, otherwise `ops` does. Raises EngineError
+    for a scheduler of another kind, ValueError for networks of another structure.
     """
 
     def __init__(
         self,
-        pipeline: Any,
+        networks: Networks,
         manifest: dict[str, Any],
         ops: Operations = PLAIN,
         parts: Parts | None = None,
     ) -> None:
-        check_unpatched(pipeline)
-        unet, vae = pipeline.unet, pipeline.vae
-        self.device, self.dtype = unet.device, unet.dtype
-        self.side = int(unet.config.sample_size * pipeline.vae_scale_factor)
-        self.latent_side = int(unet.config.sample_size)
+        unet, vae = networks.unet, networks.vae
+        first = next(iter(unet.tensors.values()))
+        self.device, self.dtype = first.device, first.dtype
+        self.latent_side = int(unet.config["sample_size"])
+        self.side = self.latent_side * 2 ** (len(vae.config["block_out_channels"]) - 1)
         self.guidance: float = manifest["guidance"]
         self.deep = deep_steps(manifest["cache"], manifest["steps"])
-        self.schedule = Schedule.of(pipeline.scheduler, manifest["steps"], str(self.device))
-        self.unet = UNet(unet.state_dict(), unet.config, parts or Parts(ops))
-        self._vae_config, self._ops = vae.config, ops
-        self._vae_tensors = dict(vae.state_dict())
+        self.schedule = networks.schedule(manifest["steps"]).to(self.device)
+        self.unet = UNet(unet.tensors, unet.config, parts or Parts(ops))
+        self._vae, self._ops = vae, ops
         kind = manifest["vae"] or ("fp32" if self._upcasts() else None)
         self.decoder = self._decoder(self.dtype if kind is None else DTYPES[kind])
         self._exact_decoder: Decoder | None = None
-        self._pipeline = pipeline
-        pipeline.unet = pipeline.vae = None  # what was copied for this form needs no second place
+        self.encode = networks.encode
         self._batches: dict[int, _Batch] = {}
 
     def _upcasts(self) -> bool:
-        return self.dtype == torch.float16 and bool(self._vae_config.force_upcast)
+        return self.dtype == torch.float16 and bool(self._vae.config["force_upcast"])
 
     def _decoder(self, dtype: torch.dtype) -> Decoder:
-        tensors = {name: value.to(dtype) for name, value in self._vae_tensors.items()}
-        return Decoder(tensors, self._vae_config, self._ops)
+        tensors = {name: value.to(dtype) for name, value in self._vae.tensors.items()}
+        return Decoder(tensors, self._vae.config, self._ops)
 
     def _batch(self, size: int) -> _Batch:
         """The buffers and graphs of a batch size, made when it is first used."""
         if size not in self._batches:
             self._batches[size] = _Batch(self, size)
         return self._batches[size]
-
-    def encode(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """As `t2i.engine.reference.encode_prompts`."""
-        return encode_prompts(self._pipeline, first, second)
 
     def decoded_exactly(self, latents: Tensor) -> Tensor:
         """Images of latents (n, h, w, 4), decoded in fp32."""
@@ -323,25 +287,3 @@ def _rounded(decoded: Tensor) -> tuple[Tensor, Tensor]:
     finite = torch.isfinite(decoded).flatten(1).all(dim=1)
     values = (decoded * 0.5 + 0.5).clamp(0, 1).float().nan_to_num(0.0, 1.0, 0.0)
     return (values * 255).round().to(torch.uint8), finite
-
-
-def check_unpatched(pipeline: Any) -> None:
-    """Raise EngineError if a patch changed code of the pipeline that this loop does not call.
-
-    Weights, the scheduler and the text encoders may be patched.
-    """
-    changed = []
-    if type(pipeline) is not StableDiffusionXLPipeline:
-        changed.append("the pipeline's class")
-    for name in ("unet", "vae"):
-        for path, module in getattr(pipeline, name).named_modules(prefix=name):
-            hooks = module._forward_hooks or module._forward_pre_hooks
-            own = "forward" in vars(module)
-            if hooks or own or not type(module).__module__.startswith(("diffusers.", "torch.")):
-                changed.append(f"{path} ({type(module).__name__})")
-    if changed:
-        raise EngineError(
-            f"patch: it changes {', '.join(changed[:3])}{', ...' * (len(changed) > 3)}, which "
-            "backend native does not call; use backend: reference, or change weights, the "
-            "scheduler or the text encoders only"
-        )

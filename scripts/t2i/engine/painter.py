@@ -125,12 +125,8 @@ def load_painter(
     if manifest["stand_in"] is not None:
         stand_in = manifest["stand_in"]
         return StandInPainter(stand_in["side"], stand_in.get("pictures")), manifest
-    from t2i.engine.load import load_engine
-
-    pipeline, manifest = load_engine(engine, device)
-    latent = read_latent(latents, pipeline.unet.config.sample_size)
     if manifest["backend"] == NATIVE:
-        loop, table = BACKENDS[NATIVE]
+        load, loop, table = BACKENDS[NATIVE]
         kernels, fast = None, []
         if device == "cuda":
             kernels = use_compiled(engine)
@@ -139,9 +135,15 @@ def load_painter(
         if manifest["fp8"] is not None:
             module = importlib.import_module(FP8)
             parts = module.engine_parts(manifest["fp8"], engine / SCALES, device, *fast)
-        running = importlib.import_module(loop).Loop(pipeline, manifest, *fast, parts=parts)
+        networks, manifest = importlib.import_module(load).load_networks(engine, device)
+        running = importlib.import_module(loop).Loop(networks, manifest, *fast, parts=parts)
+        latent = read_latent(latents, running.latent_side)
         return NativePainter(running, read_tokens(tokens), latent, kernels), manifest
+    from t2i.engine.load import load_engine
+
+    pipeline, manifest = load_engine(engine, device)
     if manifest["backend"] == INDUCTOR:
         importlib.import_module(*BACKENDS[INDUCTOR]).compile_blocks(pipeline)
+    latent = read_latent(latents, pipeline.unet.config.sample_size)
     sampler = (manifest["steps"], manifest["guidance"])
     return ModelPainter(pipeline, read_tokens(tokens), latent, *sampler), manifest

@@ -10,6 +10,7 @@ UNet with fewer of them (`t2i.engine.prune`) runs as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from t2i.engine.blocks import KeysValues, Norm, Parts, ResidualBlock, Tensors, TransformerPart
@@ -58,11 +58,13 @@ class UNet:
     `parts` makes its parts. Raises ValueError for a structure other than SDXL's.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], config: Any, parts: Parts) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], config: Mapping[str, Any], parts: Parts
+    ) -> None:
         _check_structure(config)
         self._ops, self._parts, self._config = parts.ops, parts, config
         whole = Tensors(tensors)
-        heads: Sequence[int] = config.attention_head_dim  # diffusers' name for their number
+        heads: Sequence[int] = config["attention_head_dim"]  # diffusers' name for their number
         self._conv_in = whole.convolution("conv_in")
         skips = [whole("conv_in.bias").numel()]
         self._down: list[Level] = []
@@ -81,8 +83,8 @@ class UNet:
         self._norm_out = Norm(
             whole("conv_norm_out.weight"),
             whole("conv_norm_out.bias"),
-            config.norm_num_groups,
-            config.norm_eps,
+            config["norm_num_groups"],
+            config["norm_eps"],
         )
         self._conv_out = whole.convolution("conv_out")
         self._time = _perceptron(whole.below("time_embedding"))
@@ -98,10 +100,10 @@ class UNet:
 
     def _level(self, part: Tensors, heads: int, width: int, skips: list[int]) -> Level:
         """A level whose input has `width` channels; takes its skip connections from the end."""
-        groups, residuals = self._config.norm_num_groups, []
+        groups, residuals = self._config["norm_num_groups"], []
         for tensors in part.several("resnets"):
             widths = [width, skips.pop()] if skips else [width]
-            block = self._parts.residual(tensors, widths, groups, self._config.norm_eps)
+            block = self._parts.residual(tensors, widths, groups, self._config["norm_eps"])
             residuals.append(block)
             width = block.width
         transformers = [
@@ -130,14 +132,14 @@ class UNet:
         """
         config, dtype = self._config, pooled.dtype
         width = self._conv_in[1].numel()
-        times = get_timestep_embedding(
-            timesteps, width, config.flip_sin_to_cos, config.freq_shift
-        ).to(dtype)
-        numbers = get_timestep_embedding(
+        times = sinusoids(timesteps, width, config["flip_sin_to_cos"], config["freq_shift"]).to(
+            dtype
+        )
+        numbers = sinusoids(
             sizes.flatten(),
-            config.addition_time_embed_dim,
-            config.flip_sin_to_cos,
-            config.freq_shift,
+            config["addition_time_embed_dim"],
+            config["flip_sin_to_cos"],
+            config["freq_shift"],
         )
         added = torch.cat([pooled, numbers.view(len(sizes), -1).to(dtype)], dim=-1)
         embedded = _perceive(self._time, times)[:, None] + _perceive(self._added, added)
@@ -215,6 +217,42 @@ def _perceive(
     return F.linear(F.silu(F.linear(values, *first)), *second)
 
 
+def sinusoids(numbers: Tensor, width: int, cosines_first: bool, shift: float) -> Tensor:
+    """Sines and cosines (n, width) of numbers (n,) times geometric frequencies from 1 to 1/10000.
+
+    Ho et al. (2020), as diffusers' get_timestep_embedding rounds it; `width` is even.
+    """
+    half = width // 2
+    places = torch.arange(half, dtype=torch.float32, device=numbers.device)
+    angles = numbers[:, None].float() * torch.exp(-math.log(10000) * places / (half - shift))[None]
+    both = angles.sin(), angles.cos()
+    return torch.cat(both[::-1] if cosines_first else both, dim=-1)
+
+
+# What diffusers takes for what a configuration leaves out, of what is read here.
+DEFAULTS: dict[str, Any] = {
+    "act_fn": "silu",
+    "addition_embed_type": None,
+    "addition_time_embed_dim": None,
+    "attention_head_dim": 8,
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "downsample_padding": 1,
+    "encoder_hid_dim_type": None,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "norm_eps": 1e-5,
+    "norm_num_groups": 32,
+    "resnet_time_scale_shift": "default",
+    "sample_size": None,
+    "time_embedding_type": "positional",
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    "use_linear_projection": False,
+}
+
 # What SDXL's configuration has, where diffusers knows other values too.
 STRUCTURE = {
     "act_fn": "silu",
@@ -231,14 +269,14 @@ STRUCTURE = {
 }
 
 
-def _check_structure(config: Any) -> None:
+def _check_structure(config: Mapping[str, Any]) -> None:
     """Raise ValueError for a UNet whose structure this module does not compute."""
-    down, up = list(config.down_block_types), list(config.up_block_types)
+    down, up = list(config["down_block_types"]), list(config["up_block_types"])
     plain = {"DownBlock2D", "UpBlock2D"}
     problems = [
         f"{key} {config[key]!r}, not {value!r}"
         for key, value in STRUCTURE.items()
-        if config.get(key, value) != value
+        if config[key] != value
     ]
     if {down[0], up[-1]} != plain or set(down[1:]) != {"CrossAttnDownBlock2D"}:
         problems.append(f"blocks {down} and {up}, of which all but the outermost have transformers")

@@ -17,6 +17,16 @@ from torch import Tensor
 from t2i.engine.blocks import Norm, Parts, ResidualBlock, Tensors
 from t2i.engine.operations import Operations
 
+# What diffusers takes for what a configuration leaves out, of what is read here.
+DEFAULTS: dict[str, Any] = {
+    "block_out_channels": [64],
+    "force_upcast": True,
+    "latents_mean": None,
+    "mid_block_add_attention": True,
+    "norm_num_groups": 32,
+    "scaling_factor": 0.18215,
+    "up_block_types": ["UpDecoderBlock2D"],
+}
 EPSILON = 1e-6  # of every norm; diffusers has it as a constant
 
 
@@ -46,14 +56,18 @@ class Decoder:
     Raises ValueError for a structure other than SDXL's.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], config: Any, ops: Operations) -> None:
-        kinds = set(config.up_block_types)
-        if kinds != {"UpDecoderBlock2D"} or not config.get("mid_block_add_attention", True):
-            raise ValueError(f"not a decoder of SDXL's structure: {config.up_block_types}")
+    def __init__(
+        self, tensors: Mapping[str, Tensor], config: Mapping[str, Any], ops: Operations
+    ) -> None:
+        kinds = set(config["up_block_types"])
+        if kinds != {"UpDecoderBlock2D"} or not config["mid_block_add_attention"]:
+            raise ValueError(f"not a decoder of SDXL's structure: {config['up_block_types']}")
+        if config.get("latents_mean") is not None:
+            raise ValueError("not a decoder of SDXL's structure: it shifts latents by latents_mean")
         self._ops = ops
-        self.scaling_factor: float = config.scaling_factor
+        self.scaling_factor: float = config["scaling_factor"]
         self.dtype = tensors["decoder.conv_in.weight"].dtype
-        groups = config.norm_num_groups
+        groups = config["norm_num_groups"]
         whole = Tensors(tensors)
         part = whole.below("decoder")
 

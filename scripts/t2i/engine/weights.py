@@ -14,12 +14,12 @@ import math
 import os
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,9 @@ TYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+
+
+Fits = TypeVar("Fits", Tensor, "Stored")
 
 
 class WeightsError(RuntimeError):
@@ -196,19 +199,26 @@ def empty_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         return kind(config)
 
 
-def fill_network(network: Any, files: dict[Path, dict[str, Tensor]]) -> None:
-    """Give an empty network the tensors of its files, and put it into evaluation mode.
+def joined(files: Mapping[Path, Mapping[str, Fits]]) -> dict[str, Fits]:
+    """The tensors of a network's files; raises WeightsError for one that is in two of them."""
+    tensors: dict[str, Fits] = {}
+    for path, more in files.items():
+        if twice := tensors.keys() & more.keys():
+            source = ", ".join(map(str, files))
+            raise WeightsError(f"{path}: {min(twice)} is also in another file of {source}")
+        tensors.update(more)
+    return tensors
+
+
+def fitted(network: Any, files: Mapping[Path, Mapping[str, Fits]]) -> dict[str, Fits]:
+    """The tensors of a network's files, or what has their shapes, by the network's names.
 
     Every tensor has to be there once, with the shape that the config asks for, and no other. Names
     may all have the published files' `PREFIX` besides. Raises WeightsError, which names the files
     and the first tensors that do not fit.
     """
     source = ", ".join(map(str, files))
-    tensors: dict[str, Tensor] = {}
-    for path, more in files.items():
-        if twice := tensors.keys() & more.keys():
-            raise WeightsError(f"{path}: {min(twice)} is also in another file of {source}")
-        tensors.update(more)
+    tensors = joined(files)
     expected = network.state_dict()
     if not expected.keys() & tensors.keys():
         tensors = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
@@ -218,7 +228,7 @@ def fill_network(network: Any, files: dict[Path, dict[str, Tensor]]) -> None:
         "of another shape": {
             name
             for name in expected.keys() & tensors.keys()
-            if expected[name].shape != tensors[name].shape
+            if tuple(expected[name].shape) != tuple(tensors[name].shape)
         },
     }
     found = [
@@ -231,6 +241,16 @@ def fill_network(network: Any, files: dict[Path, dict[str, Tensor]]) -> None:
             f"{source}: tensors do not fit the {type(network).__name__} of config.json beside it "
             f"({'; '.join(found)})"
         )
+    return tensors
+
+
+def fill_network(network: Any, files: Mapping[Path, Mapping[str, Tensor]]) -> None:
+    """Give an empty network the tensors of its files, and put it into evaluation mode.
+
+    Raises WeightsError where they do not fit.
+    """
+    source = ", ".join(map(str, files))
+    tensors = fitted(network, files)
     network.load_state_dict(tensors, assign=True)
     for name, buffer in list(network.named_buffers()):
         owner, _, leaf = name.rpartition(".")

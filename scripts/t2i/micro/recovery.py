@@ -18,7 +18,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from t2i.engine import variant
+from t2i.engine import load
 from t2i.engine.prune import fit
 from t2i.engine.weights import empty_network, fill_network
 from t2i.micro.trainer import Trainer, load_half
@@ -65,7 +65,7 @@ def recover_unet(
     """
     torch.manual_seed(recipe.seed)
     teacher, *encoders = (
-        load_half(variant.NETWORKS[name], model / name, device).requires_grad_(False)
+        load_half(load.NETWORKS[name], model / name, device).requires_grad_(False)
         for name in NETWORKS
     )
     student = empty_network(UNet2DConditionModel, model / "unet", torch.float32)
