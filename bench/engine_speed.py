@@ -27,7 +27,6 @@ import argparse
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +37,6 @@ from typing import Any
 from contenders import NAMES, SDXL, STEPS, Bench, Diffusers, contender, random_network
 
 TOGETHER = 3  # contenders in memory at once
-QUERY = "power.draw,clocks.sm,clocks_event_reasons.active"
-HELD_DOWN = {0x8: "hardware slowdown", 0x20: "heat (driver)", 0x40: "heat", 0x80: "power supply"}
 
 
 def arguments() -> argparse.Namespace:
@@ -107,21 +104,16 @@ class Driver:
         if not self._cuda:
             yield
             return
-        with tempfile.TemporaryFile("w+") as output:
-            command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
-            watcher = subprocess.Popen([*command, "-lms", "100"], stdout=output)
-            try:
-                yield
-            finally:
-                watcher.terminate()
-                watcher.wait()
-            output.seek(0)
-            rows = [line.split(", ") for line in output if line.count(", ") == 2]
-        if rows:
-            watts.append(statistics.mean(float(row[0]) for row in rows))
-        for row in rows:
-            active = int(row[2], 16)
-            self.remarks |= {text for bit, text in HELD_DOWN.items() if active & bit}
+        import torch
+
+        from t2i.job.usage import GpuWatch
+
+        gpu = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+        with GpuWatch(gpu, milliseconds=100) as watch:
+            yield
+        if facts := watch.facts:
+            watts.append(facts["watts"])
+            self.remarks |= set(facts["held_down"])
 
 
 def measure(bench: Bench, options: argparse.Namespace) -> tuple[list[Result], Driver]:

@@ -1,5 +1,6 @@
 """Generate the images of one shard; the manifest is written last."""
 
+import os
 from pathlib import Path
 
 from t2i.base.files import read_json, sha256_file
@@ -15,6 +16,7 @@ with job(snakemake) as terminal:
         from t2i.generate import journal
         from t2i.generate.shard import write_manifest
         from t2i.job.progress import Progress
+        from t2i.job.usage import Usage
         from t2i.prompts.captions import read_captions
 
         shard = snakemake.wildcards.shard
@@ -45,7 +47,9 @@ with job(snakemake) as terminal:
             "software": software_versions(),
         }
         tar = Path(snakemake.output.images)
-        with journal.begin(tar, {**facts, "code": snakemake.params.code}) as made:
+        gpu = os.environ["CUDA_VISIBLE_DEVICES"] if device == "cuda" else None
+        begun = journal.begin(tar, {**facts, "code": snakemake.params.code})
+        with Usage(gpu) as usage, begun as made:
             done = len(made.samples)
             if done:
                 print(f"{done} images of a job that was stopped are taken up", file=terminal)
@@ -57,7 +61,9 @@ with job(snakemake) as terminal:
                 rows = zip(batch, ids, images.pixels, images.finite.tolist(), strict=True)
                 made.add(rows, snakemake.threads)
                 progress.update(len(batch))
+                usage.begin()
             archive = made.finish(tar)
         facts["seconds"] = made.seconds
+        facts["usage"] = usage.facts
         facts["images_per_second"] = progress.steady_rate or len(indices) / made.seconds
         write_manifest(Path(snakemake.output.manifest), archive, made.samples, facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import io
 import json
@@ -43,6 +44,7 @@ from t2i.report.data import assemble, direction, gallery_rows
 from t2i.report.gallery import thumbnail, thumbnails
 from t2i.report.page import MINUS, number, places, render, window
 from t2i.report.speed import write_speed
+from t2i.report.summary import table
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +91,36 @@ def test_every_number_is_one_of_the_report(report_and_page: tuple[dict[str, Any]
             assert plain == pytest.approx(value, rel=5e-4, abs=6e-3)
 
 
-@pytest.mark.parametrize(
-    "key", ["fid", "clip", "clip_shifted", "clip_first", "images_per_second", "samples"]
-)
+@pytest.mark.parametrize("key", ["fid", "clip", "clip_shifted", "clip_first", "samples"])
 def test_headline_numbers_are_shown(report_and_page: tuple[dict[str, Any], str], key: str) -> None:
     report, page = report_and_page
     shown = {value for value, _ in Elements(page).numbers}
     assert {variant["metrics"][key] for variant in report["variants"]} <= shown
+
+
+def test_speeds_are_shown_with_intervals_memory_and_power(
+    report_and_page: tuple[dict[str, Any], str],
+) -> None:
+    report, page = report_and_page
+    shown = {value for value, _ in Elements(page).numbers}
+    for variant in report["variants"]:
+        speed = variant["metrics"]["speed"]
+        memory = speed["gpu_memory_bytes"] or speed["memory_bytes"]
+        assert {speed["images_per_second"], *speed["interval"], memory} <= shown
+        if speed["joules"] is not None:
+            assert speed["joules"] in shown
+        if variant["speed_up"] is not None:
+            assert {variant["speed_up"]["ratio"], *variant["speed_up"]["interval"]} <= shown
+    assert any(variant["metrics"]["speed"]["joules"] for variant in report["variants"])
+    assert "The machine was busy" not in page
+
+
+def test_a_busy_machine_is_named(report_and_page: tuple[dict[str, Any], str]) -> None:
+    report = copy.deepcopy(report_and_page[0])
+    report["variants"][0]["metrics"]["speed"]["busy"] = ["another program used the GPU", "<b>"]
+    page = render(report, {})
+    assert "The machine was busy: another program used the GPU; &lt;b&gt;." in page
+    assert f"{report['variants'][0]['name']}: the machine was busy: another" in table(report)
 
 
 def test_caption_is_escaped(report_and_page: tuple[dict[str, Any], str]) -> None:

@@ -21,9 +21,17 @@ def report(tmp_path_factory):
 
 def test_one_line_for_each_variant_with_rounded_scores_and_verdict(report):
     heading, first, second, empty, *words = table(report).splitlines()
-    assert heading.split() == ["variant", "samples", "FID", "CLIP", "verdict"]
-    assert first.split() == ["fp32", "20", "187.1235", "21.0543", "fail"]
-    assert second.split() == ["bf16", "20", "188.3580", "21.0543", "pass"]
+    assert heading.split() == [
+        "variant",
+        "samples",
+        "images/s",
+        "speed-up",
+        "FID",
+        "CLIP",
+        "verdict",
+    ]
+    assert first.split() == ["fp32", "20", "2.612", "-", "187.1235", "21.0543", "fail"]
+    assert second.split() == ["bf16", "20", "3.919", "1.50", "188.3580", "21.0543", "pass"]
     assert empty == ""
     assert words[:2] == ["fp32: FID lies outside its window.", "bf16: All targets met."]
 

@@ -38,7 +38,8 @@ OPERATIONS = (("open", "before"), ("fsync", "before"), ("replace", "before"), ("
 ACTIONS = ("SIGKILL", "SIGTERM", "SIGINT", "EIO", "ENOSPC")
 FAULTS = Path(__file__).with_name("faults")
 NAMED = re.compile(r"`snakemake --cores all (\S+)`")
-OWN = {"seconds", "images_per_second", "command"}  # what no two runs have in common
+# What no two runs have in common.
+OWN = {"seconds", "images_per_second", "speed", "speed_up", "usage", "command"}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from t2i.generate.shard import add_sample, archive_facts, read_manifest, write_manifest
+from t2i.metrics.speed import shard_speed
 from t2i.prompts.captions import Caption
 from t2i.report.data import assemble
 from t2i.report.gallery import Thumbnail, thumbnails
@@ -46,9 +47,21 @@ def write_shard(folder: Path, variant: str, indices: range, side: int) -> Path:
         "device": {"kind": "cpu", "name": "Example CPU", "arch": "x86_64-avx2"},
         "seconds": 12.34567,
         "images_per_second": 2.592003,
+        "usage": {},
     }
     write_manifest(tar.with_suffix(".json"), archive_facts(tar), samples, facts)
     return tar.with_suffix(".json")
+
+
+def speed(variant: str) -> dict[str, Any]:
+    """Speed of a variant whose shards were not equally fast, on a GPU unless it is fp32."""
+    factor, gpu = (1.0, False) if variant == "fp32" else (1.5, True)
+    usage = {"memory_bytes": 2_345_678_901, "cores": 8, "other_cores": 0.25, "load_average": 8.5}
+    if gpu:
+        usage |= {"gpu_memory_bytes": 23_456_789_012, "gpu_processes": 1}
+        usage |= {"watts": 654.321, "megahertz": 1755.5, "held_down": []}
+    rates = (2.5920031 * factor, 2.6543210 * factor, 2.6123456 * factor)
+    return shard_speed([{"images_per_second": rate, "usage": usage} for rate in rates])
 
 
 def metrics(variant: str, samples: int) -> dict[str, Any]:
@@ -86,7 +99,7 @@ def metrics(variant: str, samples: int) -> dict[str, Any]:
         "reference": {"name": "drawn pictures", "samples": 256, "sha256": "cd" * 32},
         "digest": hashlib.sha256(b"images" + variant.encode()).hexdigest(),
         "engine": hashlib.sha256(variant.encode()).hexdigest(),
-        "images_per_second": 2.5920031,
+        "speed": speed(variant),
         "device": {"kind": "cpu", "name": "Example CPU", "arch": "x86_64-avx2"},
     }
 

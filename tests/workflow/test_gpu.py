@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -123,8 +125,8 @@ def faster(request, micro_model: MicroModel, tmp_path_factory):
     build_engine(micro_model.model, folder, variant, scales=scales)
     write_tokens(folder / "tokens.npz", micro_model.tokens())
 
-    def painter(device: str = "cuda"):
-        return load_painter(folder, folder / "tokens.npz", micro_model.latent, device)[0]
+    def painter(device: str = "cuda", latent: Path = micro_model.latent):
+        return load_painter(folder, folder / "tokens.npz", latent, device)[0]
 
     return painter, FASTER[request.param]
 
@@ -141,34 +143,44 @@ def test_a_faster_pixel_depends_on_the_sample_alone(faster) -> None:
     assert np.array_equal(new().paint(range(2, 6), 4).pixels, whole[2:6])
 
 
-def test_faster_images_are_those_of_diffusers(faster, micro_model: MicroModel) -> None:
+def test_faster_images_are_those_of_diffusers(faster, micro_model: MicroModel, tmp_path) -> None:
     """At fp32 the same; in half formats as near to fp32 as diffusers' own are.
 
-    For fp8 the peer is its definition, on a CPU, which other tests hold to diffusers' modules.
+    For fp8 the peer is its definition, on a CPU, which other tests hold to diffusers' modules. Its
+    error on random weights differs by 8 % (one standard deviation) between latents that differ by
+    a thousandth, so that the mean over several such latents is compared.
     """
     new, options = faster
     if "cache" in options:
         pytest.skip("DeepCache computes something else")
+    fp8, drawn = "fp8" in options, np.load(micro_model.latent)
+    near = np.random.default_rng(1).standard_normal((8, *drawn.shape)).astype(np.float32)
+    ours, theirs = [], []
+    for number in range(8 if fp8 else 1):
+        path = tmp_path / f"{number}.npy"
+        np.save(path, drawn * (1 + 1e-3 * near[number]) if number else drawn)
 
-    def diffusers_images(dtype: str) -> np.ndarray:
-        peer = StableDiffusionXLPipeline.from_pretrained(
-            micro_model.model, dtype=DTYPES[dtype], local_files_only=True, add_watermarker=False
-        ).to("cuda")
-        peer.set_progress_bar_config(disable=True)
-        return peers.images(peer, micro_model.prompts[:4], micro_model.latent, batch_size=4)
+        def diffusers_images(dtype: str, path: Path = path) -> np.ndarray:
+            peer = StableDiffusionXLPipeline.from_pretrained(
+                micro_model.model,
+                dtype=DTYPES[dtype],
+                local_files_only=True,
+                add_watermarker=False,
+            ).to("cuda")
+            peer.set_progress_bar_config(disable=True)
+            return peers.images(peer, micro_model.prompts[:4], path, batch_size=4)
 
-    exact = diffusers_images("fp32").astype(np.int16)
-    ours = np.abs(new().paint(range(4), 4).pixels - exact)
-    if options["dtype"] == "fp32":
-        assert ours.max() <= peers.GREY_LEVELS
-        return
-    cpu_defines = "fp8" in options
-    peer = (
-        new("cpu").paint(range(4), 4).pixels if cpu_defines else diffusers_images(options["dtype"])
-    )
-    theirs = np.abs(peer - exact)
-    print(f"{options}: {ours.mean():.4f} grey levels from fp32, the peer {theirs.mean():.4f}")
-    assert ours.mean() <= 1.25 * theirs.mean() + 0.02
+        exact = diffusers_images("fp32").astype(np.int16)
+        ours.append(np.abs(new(latent=path).paint(range(4), 4).pixels - exact))
+        if options["dtype"] == "fp32":
+            assert ours[0].max() <= peers.GREY_LEVELS
+            return
+        of_cpu = fp8 and new("cpu", path).paint(range(4), 4).pixels
+        peer = of_cpu if fp8 else diffusers_images(options["dtype"])
+        theirs.append(np.abs(peer - exact))
+    error, allowed = np.mean(ours), np.mean(theirs)
+    print(f"{options}: {error:.4f} grey levels from fp32, the peer {allowed:.4f}")
+    assert error <= 1.25 * allowed + 0.02
 
 
 def test_scores_are_those_of_the_cpu(micro_inception, random_clip, monkeypatch) -> None:

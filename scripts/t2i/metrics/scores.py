@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from t2i.base.stats import wilson_interval
 from t2i.metrics.features import Features
 from t2i.metrics.fid import Moments, frechet_distance, normal_interval, positive_interval
 from t2i.metrics.protocol import Recipe, Scoring, comparability, protocol
+from t2i.metrics.speed import shard_speed
 
 SCHEMA = 1
 INTERVAL_METHOD = {
@@ -80,11 +80,11 @@ def check_same_images(features: Features, manifests: list[dict[str, Any]]) -> No
 
 
 def shard_facts(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    """Engine, device and images a second (of one device, median) of a variant's shards."""
+    """Engine, device and speed (`t2i.metrics.speed.shard_speed`) of a variant's shards."""
     return {
         "engine": manifests[0]["engine"],
         "device": manifests[0]["device"],
-        "images_per_second": median(manifest["images_per_second"] for manifest in manifests),
+        "speed": shard_speed(manifests),
     }
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from t2i.compliance.variant import window_source
 from t2i.generate.plan import parse
+from t2i.metrics.speed import speed_up
 from t2i.prompts.captions import Caption
 from t2i.report import loadgen
 
@@ -213,6 +214,10 @@ def assemble(
                 "generation": _generation(shards),
             }
         )
+    baseline = measured[comparison["baseline"]]["speed"]
+    for variant in variants:
+        other = variant["name"] != comparison["baseline"]
+        variant["speed_up"] = speed_up(variant["metrics"]["speed"], baseline) if other else None
     samples = set.intersection(*(set(digests) for digests in shown.values()))
     beyond = [index for index in compliance_ids if index not in samples]
     runs = loadgen.runs(scenarios, latencies or {}, names)

@@ -68,8 +68,17 @@ COLUMNS = {
         " the model ignores its prompt."
     ),
     "Images/s": (
-        "Images per second of generation, median of the shards; higher is better. Loading and a"
-        " shard's first batch, in which the model warms up, are not counted."
+        "Images per second of generation, median of the shards, with Student's 95 % interval over"
+        " shards; higher is better. Loading and a shard's first batch, in which the model warms up,"
+        " are not counted."
+    ),
+    "Speed-up": (
+        "Images per second by those of the first variant, with Welch's 95 % interval over shards."
+    ),
+    "Peak memory": "Of the GPU where one was used, otherwise of the job; the most of any shard.",
+    "Joules an image": (
+        "Energy of the whole GPU while images were made, idle power included, by the driver's own"
+        " samples of its power. For information: no measurement by MLPerf's rules for power."
     ),
     "At once": "Images painted together in one call.",
     "Spread": "Longest less shortest time of a call, relative to the median.",
@@ -206,8 +215,10 @@ def digest(value: str | None) -> Markup:
     return Markup('<code title="{}">{}</code>').format(value, value[:12])
 
 
-def size(count: int) -> Markup:
-    """A number of bytes in the unit that suits it."""
+def size(count: int | None) -> Markup:
+    """A number of bytes in the unit that suits it, a dash for an unknown one."""
+    if count is None:
+        return number(None)
     scaled, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if scaled < 1000 or unit == "TB":

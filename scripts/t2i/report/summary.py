@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-COLUMNS = ("variant", "samples", "FID", "CLIP", "verdict")
+COLUMNS = ("variant", "samples", "images/s", "speed-up", "FID", "CLIP", "verdict")
 
 
 def table(report: dict[str, Any]) -> str:
@@ -16,16 +16,21 @@ def table(report: dict[str, Any]) -> str:
     words = []
     for variant in report["variants"]:
         metrics, compliance = variant["metrics"], variant["compliance"]
+        speed, gain = metrics["speed"], variant["speed_up"]
         rows.append(
             (
                 variant["name"],
                 str(metrics["samples"]),
+                f"{speed['images_per_second']:.4g}",
+                "-" if gain is None else f"{gain['ratio']:.2f}",
                 f"{metrics['fid']:.4f}",
                 f"{metrics['clip']:.4f}",
                 compliance["verdict"],
             )
         )
         words.append(f"{variant['name']}: {compliance['summary']}")
+        if speed["busy"]:
+            words.append(f"{variant['name']}: the machine was busy: {'; '.join(speed['busy'])}.")
     words += [f"{run['variant']}, {run['summary']}" for run in report["loadgen"]]
     words += [f"{tree['variant']}, submission: {tree['summary']}" for tree in report["submissions"]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
