@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from t2i.job import usage
-from t2i.job.usage import GpuWatch, Usage, parse_sample, processes_on
+from t2i.job.usage import GpuWatch, Times, Usage, parse_sample, processes_on
 
 GPU = "GPU-1234"
 PROGRAM = """#!{python}
@@ -87,28 +87,57 @@ time.sleep(60)
 
 
 def test_other_programs_are_told_from_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([(0.0, 100.0, 5.0), (10.0, 135.0, 20.0)])
+    times = iter([Times(0.0, 100.0, 5.0, 1.0), Times(10.0, 135.0, 20.0, 1.5)])
     with Usage(None) as using:
         monkeypatch.setattr(using, "_times", lambda: next(times))
         using.begin()
         using.begin()  # of which the first counts
     assert using.facts["seconds"] == 10.0
     assert using.facts["other_cores"] == 2.0  # 35 s in all, 15 of them its own
+    assert using.facts["waited"] == 0.05
     assert using.facts["memory_bytes"] > 2**20
-    assert using.facts.keys() == {"seconds", "memory_bytes", "cores", "other_cores", "load_average"}
+    known = {"seconds", "memory_bytes", "cores", "other_cores", "waited", "load_average"}
+    assert using.facts.keys() == known
+
+
+def spin(seconds: float) -> None:
+    """Compute until this process has used so many seconds of a processor."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
 
 
 def test_a_job_that_computes_is_not_another_program() -> None:
     with Usage(None) as using:
         using.begin()
-        end, spent = time.process_time() + 1.0, 0
-        while time.process_time() < end:
-            spent += 1
-    own = 1.0 / using.facts["seconds"]
-    _, worked, computed = using._times()
-    assert computed >= 1.0
-    assert worked > computed
-    assert using.facts["other_cores"] <= using.facts["cores"] - own + 0.2
+        begun = using._times()
+        spin(1.0)
+        ended = using._times()
+    assert ended.own - begun.own >= 0.9
+    assert ended.worked - begun.worked >= 0.9
+    assert using.facts["other_cores"] <= using.facts["cores"]
+
+
+def test_a_job_that_shares_its_processor_waits_for_it() -> None:
+    """Two that compute on one processor: each has to wait half of the time."""
+    own = os.sched_getaffinity(0)
+    core = min(own)
+    end = "time.monotonic() + 60"
+    program = f"import time\nend = {end}\nwhile time.monotonic() < end: pass"
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"import os\nos.sched_setaffinity(0, [{core}])\n{program}"]
+    )
+    try:
+        os.sched_setaffinity(0, [core])
+        time.sleep(0.5)  # until the other computes
+        with Usage(None) as using:
+            using.begin()
+            spin(1.0)
+    finally:
+        os.sched_setaffinity(0, own)
+        other.kill()
+        other.wait()
+    assert using.facts["waited"] > 0.3
 
 
 def test_nothing_is_said_before_the_beginning() -> None:

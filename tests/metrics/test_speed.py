@@ -61,8 +61,8 @@ def test_a_single_shard_has_no_interval() -> None:
 @pytest.mark.parametrize(
     ("rates", "usage", "said"),
     [
-        ((2.0, 2.1), {"cores": 8, "other_cores": 0.7, "gpu_processes": 1, "held_down": []}, []),
-        ((2.0, 2.1), {"cores": 8, "other_cores": 0.9}, ["other programs used 0.9 of 8 cores"]),
+        ((2.0, 2.1), {"waited": 0.04, "gpu_processes": 1, "held_down": []}, []),
+        ((2.0, 2.1), {"waited": 0.06}, ["a job waited 6% of its time for a processor"]),
         ((2.0, 2.1), {"gpu_processes": 2}, ["another program used the GPU"]),
         ((2.0, 2.1), {"held_down": ["heat"]}, ["the GPU's clock was held down by heat"]),
         ((2.0, 2.3), {}, ["rates of shards from 2 to 2.3 images/s"]),

@@ -112,15 +112,17 @@ def test_speeds_are_shown_with_intervals_memory_and_power(
         if variant["speed_up"] is not None:
             assert {variant["speed_up"]["ratio"], *variant["speed_up"]["interval"]} <= shown
     assert any(variant["metrics"]["speed"]["joules"] for variant in report["variants"])
-    assert "The machine was busy" not in page
+    assert "the machine was busy" not in page
 
 
 def test_a_busy_machine_is_named(report_and_page: tuple[dict[str, Any], str]) -> None:
     report = copy.deepcopy(report_and_page[0])
     report["variants"][0]["metrics"]["speed"]["busy"] = ["another program used the GPU", "<b>"]
     page = render(report, {})
-    assert "The machine was busy: another program used the GPU; &lt;b&gt;." in page
-    assert f"{report['variants'][0]['name']}: the machine was busy: another" in table(report)
+    name = report["variants"][0]["name"]
+    assert f"{name}: the machine was busy</strong>, so take" in page
+    assert "with care: another program used the GPU; &lt;b&gt;." in page
+    assert f"{name}: the machine was busy: another" in table(report)
 
 
 def test_caption_is_escaped(report_and_page: tuple[dict[str, Any], str]) -> None:

@@ -57,6 +57,7 @@ def speed(variant: str) -> dict[str, Any]:
     """Speed of a variant whose shards were not equally fast, on a GPU unless it is fp32."""
     factor, gpu = (1.0, False) if variant == "fp32" else (1.5, True)
     usage = {"memory_bytes": 2_345_678_901, "cores": 8, "other_cores": 0.25, "load_average": 8.5}
+    usage["waited"] = 0.0123
     if gpu:
         usage |= {"gpu_memory_bytes": 23_456_789_012, "gpu_processes": 1}
         usage |= {"watts": 654.321, "megahertz": 1755.5, "held_down": []}

@@ -12,6 +12,8 @@ import statistics
 import subprocess
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
@@ -94,6 +96,27 @@ class GpuWatch:
         }
 
 
+class Times(NamedTuple):
+    """Seconds: now; of processors that all programs have used, and this one; that it waited."""
+
+    now: float
+    worked: float
+    own: float
+    waited: float
+
+
+def waited_for_processors() -> float:
+    """Seconds that the threads of this process, of those that live, could run and were not run.
+
+    0 where the kernel keeps no such account.
+    """
+    waited = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
+            waited += int(path.read_text().split()[1])
+    return waited / 1e9
+
+
 def processes_on(gpu: str) -> int:
     """Processes that compute on a GPU, this one included; 0 where the driver does not say."""
     command = ["nvidia-smi", f"--id={gpu}", "--query-compute-apps=pid", "--format=csv,noheader"]
@@ -109,7 +132,7 @@ class Usage:
 
     def __init__(self, gpu: str | None) -> None:
         self._gpu, self._watch = gpu, None if gpu is None else GpuWatch(gpu)
-        self._begun: tuple[float, float, float] | None = None
+        self._begun: Times | None = None
         self.facts: dict[str, Any] = {}
 
     def __enter__(self) -> Usage:
@@ -136,24 +159,28 @@ class Usage:
             self.facts = self._found()
 
     @staticmethod
-    def _times() -> tuple[float, float, float]:
-        """Now, and seconds of processors that all programs and that this one have used."""
+    def _times() -> Times:
         machine, own = psutil.cpu_times()._asdict(), os.times()
         worked = sum(seconds for name, seconds in machine.items() if name not in IDLE)
-        return time.monotonic(), worked, own.user + own.system
+        return Times(time.monotonic(), worked, own.user + own.system, waited_for_processors())
 
     def _found(self) -> dict[str, Any]:
         """Facts of the time since `begin`.
 
         seconds, memory_bytes (of this process at most), cores (of this machine), other_cores
-        (that other programs used, on average), load_average (of the last minute); with a GPU also
-        gpu_memory_bytes (that torch held at most), gpu_processes, and those of `GpuWatch`.
+        (that other programs used, on average), waited (seconds that threads of this process could
+        run and had no processor, by the seconds that passed), load_average (of the last minute);
+        with a GPU also gpu_memory_bytes (that torch held at most), gpu_processes, and those of
+        `GpuWatch`.
         """
         assert self._begun is not None
         now = self._times()
-        seconds, worked, own = (end - start for end, start in zip(now, self._begun, strict=True))
+        seconds, worked, own, waited = (
+            end - start for end, start in zip(now, self._begun, strict=True)
+        )
         facts = {
             "seconds": seconds,
+            "waited": max(0.0, waited) / max(seconds, 1e-9),
             "memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "cores": psutil.cpu_count(),
             "other_cores": max(0.0, worked - own) / max(seconds, 1e-9),

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-BUSY_CORES = 0.1  # of a machine's, that other programs may use before it is called busy
+WAITED = 0.05  # of the time, that a job's threads may wait for a processor on a free machine
 UNEVEN = 1.1  # fastest shard's rate by the slowest's, above which the machine was not even
 
 
@@ -77,10 +77,9 @@ def _known(of: Any, usages: Sequence[dict[str, Any]], key: str) -> Any:
 
 def _busy(rates: Sequence[float], usages: Sequence[dict[str, Any]]) -> list[str]:
     reasons = []
-    others = _known(max, usages, "other_cores")
-    cores = _known(max, usages, "cores")
-    if others is not None and others > BUSY_CORES * cores:
-        reasons.append(f"other programs used {others:.1f} of {cores} cores")
+    waited = _known(max, usages, "waited") or 0.0
+    if waited > WAITED:
+        reasons.append(f"a job waited {waited:.0%} of its time for a processor")
     if (_known(max, usages, "gpu_processes") or 0) > 1:
         reasons.append("another program used the GPU")
     held = {reason for usage in usages for reason in usage.get("held_down", ())}

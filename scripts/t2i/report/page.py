@@ -76,7 +76,7 @@ COLUMNS = {
         "Images per second by those of the first variant, with Welch's 95 % interval over shards."
     ),
     "Peak memory": "Of the GPU where one was used, otherwise of the job; the most of any shard.",
-    "Joules an image": (
+    "J/image": (
         "Energy of the whole GPU while images were made, idle power included, by the driver's own"
         " samples of its power. For information: no measurement by MLPerf's rules for power."
     ),
