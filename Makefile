@@ -14,10 +14,11 @@ ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo bench test test-fast lint clean distclean
+.PHONY: help environment demo status bench test test-fast lint clean distclean
 
 help:
 	@echo 'make demo         run the embedded default: no GPU, no downloads of data or weights'
+	@echo 'make status       how far the run in this folder is; from another shell'
 	@echo 'make test         run the tests'
 	@echo 'make test-fast    run the tests that take less than a second each'
 	@echo 'make bench        measure engines and scoring beside diffusers, on a GPU'
@@ -65,6 +66,9 @@ $(STAMP): requirements-torch.lock requirements.lock
 demo: environment
 	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --quiet host rules reason
 	@$(VENV)/bin/python tools/print_summary.py results/demo
+
+status:
+	@$(VENV)/bin/python tools/print_status.py
 
 test: environment
 	@$(ACTIVE) $(PYTEST)

@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -84,6 +85,14 @@ def running(cluster: Cluster, text: str) -> dict[str, str]:
     return found
 
 
+def told(place: Workplace) -> str:
+    """What `make status` says of a run, from another process than its own."""
+    command = [sys.executable, "tools/print_status.py"]
+    return subprocess.run(
+        command, cwd=place.folder, check=True, capture_output=True, text=True
+    ).stdout
+
+
 def finished_shards(place: Workplace) -> dict[Path, int]:
     """Inode of each shard that has its manifest."""
     manifests = place.folder.glob("results/tiny/*/shards/*.json")
@@ -105,7 +114,9 @@ def test_a_run_that_loses_a_job_a_node_and_snakemake_equals_a_local_one(
         cluster.start_node(node)
         wait_for(lambda: finished_shards(place))
         time.sleep(3)  # Snakemake asks each second
+        assert told(place).startswith("Running for ")
         run.send_signal(signal.SIGKILL)
+    assert told(place).startswith("Stopped without an end ")
     before = finished_shards(place)
     with started(place, cluster, *gpu) as run:
         said = check_ended_well(place, run)

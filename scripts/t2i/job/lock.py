@@ -18,16 +18,27 @@ def is_locked() -> bool:
     return LOCKS.is_dir() and any(LOCKS.iterdir())
 
 
-def has_dead_lock() -> bool:
-    """Whether a killed run left a lock that `remove_dead_lock` would remove; changes nothing."""
-    if not (is_locked() and RUNNING.is_file()):
-        return False
+def _last_host() -> bytes | None:
+    """The host of the last run, if nothing here holds that run's lock; None if something does."""
     with RUNNING.open("rb") as running:
         try:
             fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return False
-        return running.read(256) == socket.gethostname().encode()
+            return None
+        return running.read(256)
+
+
+def has_dead_lock() -> bool:
+    """Whether a killed run left a lock that `remove_dead_lock` would remove; changes nothing."""
+    return is_locked() and RUNNING.is_file() and _last_host() == socket.gethostname().encode()
+
+
+def is_alive() -> bool:
+    """Whether a run is alive in the working folder; one of another host, if it holds files."""
+    if not RUNNING.is_file():
+        return False
+    host = _last_host()
+    return host is None or (is_locked() and host != socket.gethostname().encode())
 
 
 def remove_dead_lock() -> bool:
