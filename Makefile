@@ -14,10 +14,11 @@ ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo status bench test test-fast lint clean distclean
+.PHONY: help environment demo doctor status bench test test-fast lint clean distclean
 
 help:
 	@echo 'make demo         run the embedded default: no GPU, no downloads of data or weights'
+	@echo 'make doctor       whether a run can begin here; CONFIG=config/mlperf.yaml for another one'
 	@echo 'make status       how far the run in this folder is; from another shell'
 	@echo 'make test         run the tests'
 	@echo 'make test-fast    run the tests that take less than a second each'
@@ -66,6 +67,9 @@ $(STAMP): requirements-torch.lock requirements.lock
 demo: environment
 	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --quiet host rules reason
 	@$(VENV)/bin/python tools/print_summary.py results/demo
+
+doctor: environment
+	@$(ACTIVE) $(VENV)/bin/python tools/doctor.py $(CONFIG)
 
 status:
 	@$(VENV)/bin/python tools/print_status.py
