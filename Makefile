@@ -66,7 +66,6 @@ $(STAMP): requirements-torch.lock requirements.lock
 
 demo: environment
 	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --quiet host rules reason
-	@$(VENV)/bin/python tools/print_summary.py results/demo
 
 doctor: environment
 	@$(ACTIVE) $(VENV)/bin/python tools/doctor.py $(CONFIG)

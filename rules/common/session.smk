@@ -89,6 +89,24 @@ def print_failures(snakemake_logs):
     print(failures.failure_summary(text, COMMAND), file=sys.stderr)
 
 
+def print_results():
+    """Show the results of the run, where its report was asked for, and where the pages are."""
+    from t2i.base.files import read_json
+    from t2i.report.summary import table
+
+    pages = [
+        Path(path)
+        for job in workflow.dag.jobs
+        for path in job.output
+        if Path(path).name == "report.html"
+    ]
+    for page in sorted(pages):
+        results = page.with_name("report.json")
+        if results.is_file():
+            print(f"\n{table(read_json(results))}")
+        print(f"report: {page}")
+
+
 def is_dry_run():
     """Whether nothing may change on disk; Snakemake itself knows only after the rules are read."""
     from snakemake.cli import parse_args
@@ -147,6 +165,10 @@ onstart:
     check_dates()
     check_finished()
     check_disk()
+
+
+onsuccess:
+    print_results()
 
 
 onerror:

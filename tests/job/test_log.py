@@ -224,3 +224,20 @@ def test_progress_shows_on_a_terminal_now_and_then_and_at_the_end(monkeypatch, c
     silent = Terminal(False)
     Progress("x", 1, silent).update(1)
     assert silent.lines == []
+
+
+def test_a_job_stopped_by_its_user_says_so_once_and_without_a_traceback(tmp_path):
+    fault = "import signal; os.kill(os.getpid(), signal.SIGINT)"
+    job, log = run_job(tmp_path / "job.log", fault)
+    assert job.returncode == 1
+    assert log.splitlines()[-1] == "stopped by SIGINT"
+    assert "Traceback" not in log + job.stderr
+    assert job.stderr == "for a person\n"
+
+
+def test_who_stopped_a_run_is_told_how_to_go_on():
+    said = "Terminating processes on user request, this might take some time.\n"
+    assert failure_summary(said, "snakemake --cores 2").splitlines() == [
+        "Stopped by you. Finished work is kept. To continue:",
+        "    snakemake --cores 2",
+    ]

@@ -207,6 +207,34 @@ def test_a_shard_that_was_finished_while_its_run_was_stopped_is_kept(patched, tm
 
 
 @pytest.mark.slow
+def test_who_stops_a_run_is_told_how_to_go_on(patched, tmp_path):
+    """Ctrl-C, which reaches Snakemake and its jobs: a batch is ended, then the command is told."""
+    place = copy_of(patched, tmp_path / "project")
+    target = f"results/tiny/faulty/shards/{SHARDS[0]}.tar"
+    with hanging_job(place, target, 2) as run:
+        os.killpg(run.pid, signal.SIGINT)
+        (place.folder / f"hang-{SHARDS[0]}").unlink()
+        run.wait(60)
+        assert wait_for(lambda: not session_of(run.pid), 8), session_of(run.pid)
+    said = (place.folder / "said").read_text()
+    end = said[said.index("Stopped by you. Finished work is kept. To continue:") :]
+    assert f"snakemake {target}" in end
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
+    assert "2 images of a job that was stopped are taken up" in place.snakemake(target)
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_results_and_where_the_report_is(workplace):
+    (workplace.folder / "results/tiny/report.html").unlink()
+    said = workplace.snakemake()
+    table = said[said.index("variant  samples  images/s") :]
+    assert "fp32: " in table and "bf16: " in table
+    assert table.index("Not comparable") < table.index("report: results/tiny/report.html")
+    assert "variant  samples" not in workplace.snakemake("results/tiny/comparison.json", "--force")
+
+
+@pytest.mark.slow
 def test_a_lock_of_another_host_is_left_alone(workplace):
     locks = workplace.folder / ".snakemake/locks"
     locks.mkdir(exist_ok=True)

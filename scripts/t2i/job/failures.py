@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 TAIL_LINES = 20
+STOPPED = "Terminating processes on user request"  # Snakemake, after Ctrl-C
 FAILED_RULE = re.compile(r"^Error in rule (?P<rule>\w+)[,:]")
 LOG_LINE = re.compile(r"^\s+log: (?P<paths>.+?)(?: \(check log file\(s\) for error details\))?$")
 
@@ -26,7 +27,10 @@ def failed_jobs(snakemake_log: str) -> list[tuple[str, Path]]:
 
 
 def failure_summary(snakemake_log: str, command: str) -> str:
-    """What a person needs after a failure: the end of each failed job's log, and what to type."""
+    """What a person needs after a failure: the end of each failed job's log, and what to type.
+
+    Whoever stopped the run needs the last only.
+    """
     lines = []
     for rule, path in failed_jobs(snakemake_log):
         text = path.read_text(errors="replace").rstrip() if path.exists() else ""
@@ -34,5 +38,8 @@ def failure_summary(snakemake_log: str, command: str) -> str:
         end = text.splitlines()[-TAIL_LINES:] or ["(nothing was written to it)"]
         lines += [f"    {line}" for line in end]
         lines += ["", f"    log: {path}", ""]
-    lines += ["Finished work is kept. To continue, mend the cause and run:", f"    {command}"]
+    if STOPPED in snakemake_log:
+        lines += ["Stopped by you. Finished work is kept. To continue:", f"    {command}"]
+    else:
+        lines += ["Finished work is kept. To continue, mend the cause and run:", f"    {command}"]
     return "\n".join(lines)

@@ -55,6 +55,9 @@ def job_log(path: str) -> Iterator[TextIO]:
         logging.captureWarnings(True)
         try:
             yield terminal
+        except KeyboardInterrupt:  # whoever pressed Ctrl-C knows why
+            print("stopped by SIGINT", file=sys.stderr)
+            raise SystemExit(1) from None
         except BaseException as error:
             traceback.print_exc()
             print(f"{type(error).__name__}: {error}\nlog: {path}", file=terminal)
