@@ -31,6 +31,8 @@ help:
 	@echo 'Another interpreter for $(VENV), 3.11 to 3.13: make environment PYTHON=python3.12'
 
 environment: $(STAMP)
+	@printf '%s\n' '$(CURDIR)/plugins' > \
+	    "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/t2i.pth"
 
 # A moved folder or a vanished interpreter leaves a stamp behind that is worth nothing.
 ifneq ($(shell $(VENV)/bin/python -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
@@ -65,7 +67,7 @@ $(STAMP): requirements-torch.lock requirements.lock
 	@echo '$(VENV) is complete'
 
 demo: environment
-	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --quiet host rules reason
+	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --logger t2i
 
 doctor: environment
 	@$(ACTIVE) $(VENV)/bin/python tools/doctor.py $(CONFIG)

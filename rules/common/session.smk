@@ -83,8 +83,15 @@ def check_finished():
         records.remember_compared(project_state())
 
 
+def end_displays():
+    """End what rewrites the terminal's last line (plugins/), before something is printed."""
+    for handler in workflow.logger_manager.get_log_handlers():
+        handler.close()
+
+
 def print_failures(snakemake_logs):
     """Show the end of each failed job's log, and the command to continue."""
+    end_displays()
     text = "".join(Path(path).read_text(errors="replace") for path in snakemake_logs)
     print(failures.failure_summary(text, COMMAND), file=sys.stderr)
 
@@ -100,6 +107,7 @@ def print_results():
         for path in job.output
         if Path(path).name == "report.html"
     ]
+    end_displays()
     for page in sorted(pages):
         results = page.with_name("report.json")
         if results.is_file():
