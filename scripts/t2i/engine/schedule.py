@@ -6,6 +6,8 @@ with (Ho et al. 2020). What SDXL's configuration does not use is left to diffuse
 
 from __future__ import annotations
 
+import t2i.job.torch_shim  # noqa: F401
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
