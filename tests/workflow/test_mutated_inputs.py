@@ -30,9 +30,9 @@ from mutants import changed_value, mutant
 from t2i.base.files import read_json, write_json
 from t2i.base.yaml import ConfigError, read_yaml
 from t2i.config.check import checked_config
+from t2i.engine.files import verify_engine
 from t2i.engine.fp8.scales import read_scales
 from t2i.engine.latents import read_latent
-from t2i.engine.load import verify_engine
 from t2i.engine.manifest import EngineError
 from t2i.engine.weights import WeightsError, load_files, read_header
 from t2i.fetch import image_sets, published
