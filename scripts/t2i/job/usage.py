@@ -14,7 +14,6 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 import psutil
@@ -69,12 +68,7 @@ class GpuWatch:
             if (sample := parse_sample(line)) is not None:
                 self.samples.append(sample)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._process.terminate()
         self._process.wait()
         self._reader.join()
@@ -145,17 +139,12 @@ class Usage:
             if self._watch is not None:
                 self._watch.__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._begun is None:
             return
         if self._watch is not None:
-            self._watch.__exit__(kind, error, trace)
-        if kind is None:
+            self._watch.__exit__(*error)
+        if error[0] is None:
             self.facts = self._found()
 
     @staticmethod
