@@ -21,7 +21,7 @@ import psutil
 
 from t2i.base.yaml import Config, ConfigError, read_yaml
 from t2i.config.check import checked_config
-from t2i.config.derive import needed_sources
+from t2i.config.derive import needed_sources, variant_settings
 from t2i.fetch.files import is_remote, missing_offline
 from t2i.fetch.table import Source, read_sources
 from t2i.job.disk import format_bytes, free_bytes
@@ -58,15 +58,11 @@ def findings(root: Path, config_file: Path, given: Mapping[str, Any]) -> Iterato
         yield Finding("configuration", str(error), f"edit {config_file}")
         return
     yield Finding("configuration", f"{config_file}: {', '.join(config['variants'])}")
-    if "cuda" in {variant["device"] for variant in _with_device(config)}:
+    if "cuda" in {variant_settings(config, name)["device"] for name in config["variants"]}:
         yield from gpus()
     needed = [sources[name] for name in needed_sources(config, sources)]
     yield from inputs(needed, Path("resources"), config)
     yield from plan(root, config_file, given)
-
-
-def _with_device(config: Config) -> list[dict[str, Any]]:
-    return [{"device": config["device"], **variant} for variant in config["variants"].values()]
 
 
 def python(version: tuple[int, int]) -> Finding:

@@ -17,7 +17,7 @@ from torch import Tensor
 from t2i.base.files import read_json
 from t2i.engine import unet, vae
 from t2i.engine.files import open_engine, read_weights
-from t2i.engine.manifest import EngineError
+from t2i.engine.manifest import EngineError, read_manifest
 from t2i.engine.reference import encode_prompts
 from t2i.engine.schedule import Schedule, schedule, scheduled
 from t2i.engine.text import TextEncoder
@@ -53,12 +53,12 @@ def load_networks(folder: Path, device: str) -> tuple[Networks, dict[str, Any]]:
     Raises EngineError for what differs from the manifest, WeightsError for weights that are not
     SDXL's.
     """
-    manifest, expected = open_engine(folder)
-    if manifest["patch"] is not None:
+    if read_manifest(folder)["patch"] is not None:
         from t2i.engine.load import load_engine
 
         pipeline, manifest = load_engine(folder, device)
         return networks_of(pipeline), manifest
+    manifest, expected = open_engine(folder)
     files = read_weights(folder, expected, device)
 
     def config(name: str, file: str = "config.json") -> dict[str, Any]:
