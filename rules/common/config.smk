@@ -18,7 +18,7 @@ from t2i import mlperf
 from t2i.base import code_digest, embedded
 from t2i.base.yaml import ConfigError, read_yaml
 from t2i.config import derive
-from t2i.config.check import checked_config
+from t2i.config.check import checked_config, with_required
 from t2i.engine.manifest import without_defaults
 from t2i.fetch import image_sets, needed
 from t2i.fetch.table import read_sources
@@ -40,11 +40,10 @@ try:
         )
     )
     SOURCES = read_sources(TABLE)
-    if config.get("training"):
-        embedded_default = read_yaml(Path(workflow.basedir, "config/config.yaml"))
-        for key in SCHEMA["required"]:
-            config.setdefault(key, embedded_default[key])
-    CONFIG = checked_config(config, SCHEMA, TABLE)
+    embedded_default = Path(workflow.basedir, "config/config.yaml")
+    CONFIG = checked_config(
+        with_required(config, SCHEMA, embedded_default), SCHEMA, TABLE
+    )
     config.update(CONFIG)  # what scripts see, too
 except (ConfigError, ValueError) as error:
     raise WorkflowError(str(error)) from None

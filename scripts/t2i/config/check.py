@@ -16,7 +16,7 @@ from jsonschema.validators import extend
 from t2i.base import embedded
 from t2i.base.backends import NATIVE, REFERENCE
 from t2i.base.datasets import CAPTIONS, VALIDATION_SET, dataset_files
-from t2i.base.yaml import Config, ConfigError
+from t2i.base.yaml import Config, ConfigError, read_yaml
 from t2i.config.addresses import address_mistakes
 from t2i.config.closed import (
     _against_closed_rules,
@@ -95,6 +95,18 @@ def checked_config(config: Config, schema: dict[str, Any], sources: dict[str, An
         lines = dict.fromkeys(mistakes)  # two missing keys are two errors that name both
         raise ConfigError("\n".join(["the configuration cannot be used:", *lines]))
     return filled
+
+
+def with_required(config: Config, schema: dict[str, Any], embedded_run: Path) -> Config:
+    """A training's configuration with the required keys that it leaves out.
+
+    They are those of the file `embedded_run`. Other configurations stay as they
+    are. Raises ConfigError for a file that cannot be read.
+    """
+    if not config.get("training"):
+        return config
+    default = read_yaml(embedded_run)
+    return {**{key: default[key] for key in schema["required"]}, **config}
 
 
 def with_defaults(config: Any, schema: dict[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from t2i.base.yaml import Config, ConfigError, read_yaml
-from t2i.config.check import checked_config
+from t2i.config.check import checked_config, with_required
 from t2i.config.derive import needed_sources, variant_settings
 from t2i.fetch.files import is_remote, missing_offline
 from t2i.fetch.table import Source, read_sources
@@ -100,11 +100,8 @@ def configuration(
     config = read_yaml(config_file)
     if not isinstance(config, dict):
         raise ConfigError(f"{config_file}: expected keys with values")
-    config = {**config, **given}
     schema = read_yaml(root / "config/schemas/config.schema.yaml")
-    if config.get("training"):
-        embedded = read_yaml(root / "config/config.yaml")
-        config = {**{key: embedded[key] for key in schema["required"]}, **config}
+    config = with_required({**config, **given}, schema, root / "config/config.yaml")
     table = read_yaml(Path(str(config.get("sources") or root / "config/sources.yaml")))
     sources = read_sources(table)
     return checked_config(config, schema, table), sources
