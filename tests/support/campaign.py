@@ -35,7 +35,7 @@ DAMAGES = ("bit", "truncation", "no content", "exchange")
 QUIET = ("--quiet", "host", "rules", "reason")
 MOST_RUNS = 12  # of the same command, while jobs fail
 OPERATIONS = (("open", "before"), ("fsync", "before"), ("replace", "before"), ("replace", "after"))
-ACTIONS = ("SIGKILL", "SIGTERM", "SIGINT", "EIO", "ENOSPC")
+ACTIONS = ("SIGKILL", "SIGTERM", "SIGINT", "EIO", "ENOSPC", "EROFS")
 FAULTS = Path(__file__).with_name("faults")
 NAMED = re.compile(r"`snakemake --cores all (\S+)`")
 # What no two runs have in common.

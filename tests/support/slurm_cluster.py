@@ -5,6 +5,7 @@ and stops it at the end of its input, on a signal, or after the seconds (half an
 
 It needs root, the Debian packages slurm-wlm and munge (T2I_SLURM=install has them installed), and
 /etc/slurm/slurm.conf, because Snakemake's plugin removes SLURM_CONF from the environment of jobs.
+With accounting it needs slurmdbd and mariadb-server, too, which nothing installs.
 All of it listens on the loopback interface alone, and ends by itself.
 """
 
@@ -25,10 +26,11 @@ from pathlib import Path
 VARIABLE = "T2I_SLURM"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
+DATABASE = ("slurmdbd", "mariadbd", "mariadb-install-db")
 START_SECONDS = 30.0
 
 
-def missing() -> str | None:
+def missing(accounting: bool = False) -> str | None:
     """Why no cluster can be started here, None where it can; installs Slurm where that is asked."""
     if os.geteuid() != 0:
         return "a Slurm cluster of our own needs root"
@@ -38,6 +40,8 @@ def missing() -> str | None:
     if absent and os.environ.get(VARIABLE) == "install":
         install()
         absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    if accounting:
+        absent += [name for name in DATABASE if shutil.which(name) is None]
     return (
         f"Slurm is not installed: no {', '.join(absent)} ({VARIABLE}=install)" if absent else None
     )
@@ -81,9 +85,12 @@ def _free_ports(number: int) -> list[int]:
 class Cluster:
     """Daemons by name, and the commands of their cluster."""
 
-    def __init__(self, folder: Path, nodes: int, cpus: int, gpus: int, seconds: int) -> None:
+    def __init__(
+        self, folder: Path, nodes: int, cpus: int, gpus: int, seconds: int, accounting: bool
+    ) -> None:
         """Write the configuration; nothing runs yet."""
         self.folder = folder.resolve()
+        self._accounting = accounting
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self._seconds = seconds
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -104,7 +111,7 @@ class Cluster:
         )
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         host = socket.gethostname().split(".")[0]
-        control, *ports = _free_ports(1 + len(self.nodes))
+        control, storage, *ports = _free_ports(2 + len(self.nodes))
         lines = {
             "ClusterName": "own",
             "SlurmctldHost": f"{host}(127.0.0.1)",
@@ -131,6 +138,8 @@ class Cluster:
             "GresTypes": "gpu",
             "AccountingStorageType": "accounting_storage/none",
         }
+        if self._accounting:
+            lines |= self._database(storage)
         text = "".join(f"{name}={value}\n" for name, value in lines.items())
         gres = f"Gres=gpu:fake:{gpus}" if gpus else ""
         for name, port in zip(self.nodes, ports, strict=True):
@@ -140,6 +149,46 @@ class Cluster:
             )
         text += "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
         self._conf.write_text(text)
+
+    def _database(self, port: int) -> dict[str, object]:
+        """Write what the accounting reads; lines for slurm.conf."""
+        lines = {
+            "AuthType": "auth/munge",
+            "AuthInfo": f"socket={self.folder}/munge/socket",
+            "CommunicationParameters": "NoInAddrAny",
+            "DbdHost": socket.gethostname().split(".")[0],
+            "DbdAddr": "127.0.0.1",
+            "DbdPort": port,
+            "SlurmUser": "root",
+            "LogFile": self.folder / "log/slurmdbd.log",
+            "PidFile": self.folder / "slurmdbd.pid",
+            "StorageType": "accounting_storage/mysql",
+            "StorageHost": "localhost",
+            "StorageUser": "root",
+        }
+        conf = self.folder / "slurmdbd.conf"
+        conf.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        conf.chmod(0o600)
+        return {
+            "AccountingStorageType": "accounting_storage/slurmdbd",
+            "AccountingStorageHost": "127.0.0.1",
+            "AccountingStoragePort": port,
+            "AccountingStoragePass": self.folder / "munge/socket",  # with munge, its socket
+        }
+
+    def _start_database(self) -> None:
+        """MariaDB, which only a socket leads to, and Slurm's daemon before it."""
+        data, place = self.folder / "database", self.folder / "database.socket"
+        options = [f"--datadir={data}", "--user=root", "--skip-test-db"]
+        with (self.folder / "log/install-db.out").open("wb") as log:
+            words = ["mariadb-install-db", "--no-defaults", *options]
+            words += ["--auth-root-authentication-method=socket"]
+            subprocess.run(words, stdout=log, stderr=log, timeout=120, check=True)
+        words = ["mariadbd", "--no-defaults", *options[:2], f"--socket={place}"]
+        self._run("mariadbd", [*words, "--skip-networking"])
+        self._wait("mariadbd", place.exists)
+        self._run("slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(place))
+        self._wait("slurmdbd", (self.folder / "slurmdbd.pid").exists)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -153,12 +202,16 @@ class Cluster:
         )
         return done.stdout
 
-    def _run(self, name: str, words: Sequence[str]) -> None:
+    def _run(self, name: str, words: Sequence[str], **environment: str) -> None:
         bounded = ["timeout", "--kill-after=5", str(self._seconds), *words]
         log = (self.folder / "log" / f"{name}.out").open("ab")
         with log:
             self._daemons[name] = subprocess.Popen(
-                bounded, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                bounded,
+                env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def _wait(self, what: str, met) -> None:
@@ -180,6 +233,8 @@ class Cluster:
         words += [f"--{kind}-file={munge}/{kind}" for kind in ("key", "pid", "log", "seed")]
         self._run("munged", words)
         self._wait("munged", (munge / "socket").exists)
+        if self._accounting:
+            self._start_database()
         self._run("slurmctld", ["slurmctld", "-D", "-i"])
         self._wait("slurmctld", lambda: "UP" in self._ping())
         for node in self.nodes:
@@ -223,7 +278,7 @@ class Cluster:
 
     def stop(self) -> None:
         """End all jobs and daemons."""
-        if "slurmctld" in self._daemons:
+        with suppress(subprocess.CalledProcessError):  # one that did not start answers nothing
             for job in self.call("squeue", "-h", "-o", "%A").split():
                 subprocess.run(["scancel", job], env=self.environment, timeout=30, check=False)
             end = time.monotonic() + 10
@@ -265,10 +320,15 @@ def _children(process: int) -> list[int]:
 
 @contextmanager
 def slurm_cluster(
-    folder: Path, nodes: int = 2, cpus: int = 2, gpus: int = 2, seconds: int = 1800
+    folder: Path,
+    nodes: int = 2,
+    cpus: int = 2,
+    gpus: int = 2,
+    seconds: int = 1800,
+    accounting: bool = False,
 ) -> Iterator[Cluster]:
     """A running cluster, which is stopped with the block."""
-    cluster = Cluster(folder, nodes, cpus, gpus, seconds)
+    cluster = Cluster(folder, nodes, cpus, gpus, seconds, accounting)
     try:
         cluster.start()
         yield cluster

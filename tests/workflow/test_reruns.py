@@ -1,6 +1,7 @@
 """What a run repeats: exactly what was lost, damaged or changed, and never anything else."""
 
 import ast
+import json
 import os
 import signal
 import subprocess
@@ -118,6 +119,24 @@ def test_a_failed_shard_costs_no_other_and_says_what_to_do(patched, tmp_path):
         "extract_features faulty 00003-00006",
         "reduce_metrics faulty",
     }
+
+
+@pytest.mark.slow
+def test_images_of_one_colour_or_without_numbers_fail_by_name(patched, tmp_path):
+    place = copy_of(patched, tmp_path / "project")
+    (place.folder / f"paint-{SHARDS[0]}").write_text("NaN black grey")
+    place.snakemake("results/tiny/faulty/compliance.json")
+    found = json.loads((place.folder / "results/tiny/faulty/compliance.json").read_text())
+    assert found["verdict"] == "fail"
+    failed = {
+        check["id"]: check["value"] for check in found["checks"] if check["verdict"] == "fail"
+    }
+    assert failed["images.finite"] == "1 of 6: samples 0"
+    assert failed["images.black"] == "2 of 6: samples 0, 1"  # what is not a number becomes black
+    assert failed["images.constant"] == "1 of 6: samples 2"
+    log = (place.folder / f"logs/tiny/faulty/generate_shard/{SHARDS[0]}.log").read_text()
+    assert "the image of sample 0 had NaN or infinite values; the verdict will fail" in log
+    assert "the image of sample 2 is a single colour; the verdict will fail" in log
 
 
 def session_of(leader: int) -> list[int]:

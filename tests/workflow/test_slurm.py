@@ -17,23 +17,26 @@ from workflow_run import SHARDS, VARIANTS, Workplace, copy_project, copy_run
 
 pytestmark = pytest.mark.slow
 
-# The site's part of the profile: a cluster without accounting that answers at once.
+# The site's part of the profile: a cluster that answers at once, without accounting.
 SITE = (
-    *("--profile", "slurm", "--jobs", "4", "--slurm-status-command", "squeue"),
+    *("--profile", "slurm", "--jobs", "4"),
     *("--slurm-init-seconds-before-status-checks", "1"),
     *("--seconds-between-status-checks", "1", "--latency-wait", "10"),
 )
+WITHOUT_ACCOUNTING = ("--slurm-status-command", "squeue")
 FIRST, SECOND = (f"results/tiny/faulty/shards/{shard}.tar" for shard in SHARDS)
 SUBMITTED = re.compile(r"Job \d+ has been submitted with SLURM jobid (\d+)")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two nodes with two cores and two GPUs that are not there."""
-    reason = missing()
+def cluster(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes with two cores and two GPUs that are not there; its parameter: with accounting."""
+    accounting = getattr(request, "param", False)
+    reason = missing(accounting)
     if reason is not None:
         pytest.skip(reason)
-    with slurm_cluster(tmp_path_factory.mktemp("slurm"), seconds=1500) as running:
+    folder = tmp_path_factory.mktemp("slurm")
+    with slurm_cluster(folder, seconds=1500, accounting=accounting) as running:
         yield running
 
 
@@ -55,9 +58,11 @@ def wait_for(condition, seconds: float = 120) -> None:
 
 
 @contextmanager
-def started(place: Workplace, cluster: Cluster, *targets: str) -> Iterator[subprocess.Popen]:
+def started(
+    place: Workplace, cluster: Cluster, *targets: str, status: tuple[str, ...] = WITHOUT_ACCOUNTING
+) -> Iterator[subprocess.Popen]:
     """Snakemake in the background; it has ended with the block."""
-    command = place.command(*targets, *SITE, cores=None)
+    command = place.command(*targets, *SITE, *status, cores=None)
     run = place.start(command, place.folder / "said", SLURM_CONF=conf(cluster))
     try:
         yield run
@@ -145,4 +150,18 @@ def test_only_the_job_that_failed_is_submitted_again(place, cluster) -> None:
     with started(place, cluster, FIRST, SECOND) as run:
         said = check_ended_well(place, run)
     assert len(SUBMITTED.findall(said)) == 3
+    assert place.images("faulty") == place.images("fp32")
+
+
+@pytest.mark.parametrize("cluster", [True], indirect=True)
+def test_accounting_tells_which_job_failed(place, cluster) -> None:
+    (place.folder / f"raise-{SHARDS[1]}").write_text("once")
+    with started(place, cluster, FIRST, SECOND, status=()) as run:
+        said = check_ended_well(place, run)
+    jobs = SUBMITTED.findall(said)
+    states = dict(
+        line.split("|")
+        for line in cluster.call("sacct", "-X", "-n", "-P", "-o", "JobIdRaw,State").splitlines()
+    )
+    assert sorted(states[job] for job in jobs) == ["COMPLETED", "COMPLETED", "FAILED"]
     assert place.images("faulty") == place.images("fp32")
