@@ -14,13 +14,14 @@ ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo doctor status bench test test-fast lint clean distclean
+.PHONY: help environment browser demo doctor status bench test test-fast lint clean distclean
 
 help:
 	@echo 'make demo         run the embedded default: no GPU, no downloads of data or weights'
 	@echo 'make doctor       whether a run can begin here; CONFIG=config/mlperf.yaml for another one'
 	@echo 'make status       how far the run in this folder is; from another shell'
 	@echo 'make test         run the tests'
+	@echo 'make browser      install what the tests of the page need beside a chromium'
 	@echo 'make test-fast    run the tests that take less than a second each'
 	@echo 'make bench        measure engines and scoring beside diffusers, on a GPU'
 	@echo 'make lint         check workflow, formatting and types'
@@ -65,6 +66,9 @@ $(STAMP): requirements-torch.lock requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --requirement requirements.lock
 	@printf '%s\n' '$(CURDIR)' > $(STAMP)
 	@echo '$(VENV) is complete'
+
+browser: environment
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --requirement requirements-browser.lock
 
 demo: environment
 	@$(ACTIVE) $(VENV)/bin/snakemake --cores all --logger t2i

@@ -1,12 +1,12 @@
 """The report: one page for the whole run.
 
 CONSUMES metrics, judged pictures, compliance, comparison, provenance, shards
-PRODUCES results/{run}/report.html, report.json
+PRODUCES results/{run}/report.html, report.json, summary.csv, summary.md, images/
 """
 
 
 rule make_report:
-    """Write the report page of a run, and report.json with the same numbers."""
+    """Write the report page of a run with its pictures, and its numbers for machines."""
     input:
         metrics=of_variants("{variant}/metrics.json"),
         judged=of_drawn(of_variants("{variant}/judged.json")),
@@ -29,6 +29,9 @@ rule make_report:
             category="Report",
         ),
         json=run_file("report.json"),
+        csv=run_file("summary.csv"),
+        markdown=run_file("summary.md"),
+        images=directory(run_file("images")),
     log:
         "logs/{run}/make_report.log",
     benchmark:

@@ -1,15 +1,16 @@
-"""Write the report page of a run and its machine twin."""
+"""Write the report page of a run, its pictures, and the same results for machines."""
 
 from pathlib import Path
 
 from t2i.base.arrays import read_array
-from t2i.base.files import read_json, write_json, write_text
+from t2i.base.files import publish_folder, read_json, write_json, write_text
 from t2i.generate.shard import read_manifest
 from t2i.job.job import job
 from t2i.mlperf import image_ids
 from t2i.prompts.captions import read_captions, read_sample_ids
+from t2i.report import export
 from t2i.report.data import assemble
-from t2i.report.gallery import thumbnails
+from t2i.report.gallery import write_pictures
 from t2i.report.page import render
 from t2i.report.speed import read_speed
 
@@ -43,13 +44,16 @@ with job(snakemake):
     indices = {row["index"] for row in report["gallery"]["rows"]}
     budget = PICTURES // max(1, len(indices) * len(names))
     pictures = {}
-    for name in names:
-        shards = [
-            (path.with_suffix(".tar"), path)
-            for path, manifest in manifests.items()
-            if manifest["variant"] == name
-        ]
-        pictures[name] = thumbnails(shards, indices, budget)
+    with publish_folder(Path(snakemake.output.images)) as folder:
+        for name in names:
+            shards = [
+                (path.with_suffix(".tar"), path)
+                for path, manifest in manifests.items()
+                if manifest["variant"] == name
+            ]
+            pictures[name] = write_pictures(shards, indices, budget, folder / name)
     page = render(report, pictures)
+    write_text(Path(snakemake.output.csv), export.as_csv(report))
+    write_text(Path(snakemake.output.markdown), export.as_markdown(report))
     write_json(Path(snakemake.output.json), report)
     write_text(Path(snakemake.output.html), page)

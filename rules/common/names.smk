@@ -92,7 +92,8 @@ def results():
     """Every file of the run that is kept. Snakemake looks for a lost file only among its targets."""
     if not CONFIG["sharded"]:
         return [f"results/{RUN}/{name}" for name in loadgen_results()]
-    files = ["report.html", "report.json", "comparison.json", "provenance.json"]
+    files = ["report.html", "report.json", "summary.csv", "summary.md", "images"]
+    files += ["comparison.json", "provenance.json"]
     for name in (
         "metrics.json",
         "influence.npz",

@@ -12,6 +12,7 @@ from t2i.config import forecast
 from t2i.config.forecast import Job, engine_bytes
 from t2i.fetch.table import read_sources
 from t2i.micro.pictures import SIDE
+from t2i.report.data import ROWS
 from workflow_run import PROJECT
 
 SOURCES = read_sources(read_yaml(PROJECT / "config/sources.yaml"))
@@ -182,6 +183,14 @@ def test_scores_and_verified_audits_are_small():
         assert least < totals["LoadGen logs"] < 1.5 * least + 20_000
     assert told(loadgen_job("", "build_submission")) == 5_000_000
     assert told(loadgen_job("", "check_submission")) == told(loadgen_job("", "judge_scenario")) == 0
+
+
+def test_a_page_has_whole_pictures_beside_it():
+    assert forecast.GALLERY == ROWS
+    config = loadgen_config()
+    found = forecast.forecast([Job("make_report")], config, SOURCES, 1024, True)
+    pictures = len(config["variants"]) * ROWS * forecast.image_bytes(1024)
+    assert found["reports and logs"] == forecast.PAGE + pictures + forecast.EVERY_JOB
 
 
 def test_a_stand_in_has_no_weights_and_images_of_its_own_size():

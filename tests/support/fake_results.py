@@ -14,7 +14,7 @@ from t2i.generate.shard import add_sample, archive_facts, read_manifest, write_m
 from t2i.metrics.speed import shard_speed
 from t2i.prompts.captions import Caption
 from t2i.report.data import assemble
-from t2i.report.gallery import Thumbnail, thumbnails
+from t2i.report.gallery import Thumbnail, write_pictures
 
 HOSTILE = "<script>alert('x')</script> \"quoted\" & <b>bold</b>"
 IDS = [4475, 3627, 11, 4937, 3867, 3, 3789, 1206, 4111, 3093]
@@ -337,4 +337,7 @@ def fake_run(
         **more,
     )
     indices = {row["index"] for row in report["gallery"]["rows"]}
-    return report, {name: thumbnails(shards[name], indices, 100_000) for name in names}
+    return report, {
+        name: write_pictures(shards[name], indices, 100_000, folder / "images" / name)
+        for name in names
+    }

@@ -23,6 +23,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from debian import install
+
 VARIABLE = "T2I_SLURM"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
@@ -38,38 +40,13 @@ def missing(accounting: bool = False) -> str | None:
         return f"{SYSTEM_CONF} is another cluster's"
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent and os.environ.get(VARIABLE) == "install":
-        install()
+        install("slurm-wlm", "munge")
         absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if accounting:
         absent += [name for name in DATABASE if shutil.which(name) is None]
     return (
         f"Slurm is not installed: no {', '.join(absent)} ({VARIABLE}=install)" if absent else None
     )
-
-
-def install() -> None:
-    """Debian's packages, none of whose services is started; what fails is seen by `missing`."""
-    policy = Path("/usr/sbin/policy-rc.d")
-    own = not policy.exists()
-    if own:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-    command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=60"]
-    try:
-        for words in (
-            ["update"],
-            ["install", "-y", "--no-install-recommends", "slurm-wlm", "munge"],
-        ):
-            subprocess.run(
-                [*command, *words],
-                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                stdin=subprocess.DEVNULL,
-                timeout=300,
-                check=False,
-            )
-    finally:
-        if own:
-            policy.unlink()
 
 
 def _free_ports(number: int) -> list[int]:

@@ -62,6 +62,8 @@ TRAINING_RULES = (
     *("fetch_training_tar", "filter_metadata", "fetch_training_images"),
     *("train_network", "train_segment", "sample_checkpoint"),
 )
+PAGE = 10_000_000  # with all small pictures
+GALLERY = 24  # whole pictures of each variant beside it
 # What rules write beyond that, regardless of the samples.
 RULES = {
     "convert_inception": ("scoring networks", 96_000_000),
@@ -77,7 +79,6 @@ RULES = {
     "tokenize_prompts": ("data set", 8_000_000),
     "list_reference_images": ("data set", 10_000_000),
     "compute_reference_statistics": ("data set", 34_000_000),
-    "make_report": ("reports and logs", 10_000_000),
     "build_submission": ("LoadGen logs", 5_000_000),  # the code; what LoadGen wrote is linked
 }
 
@@ -157,6 +158,9 @@ def forecast(
         elif job.rule == "extract_compliance_images":
             image = image_bytes(_variant_side(job, config, side))
             what, size = "images", COMPLIANCE_IMAGES * image
+        elif job.rule == "make_report":
+            whole = len(config["variants"]) * GALLERY * image_bytes(side)
+            what, size = "reports and logs", PAGE + whole
         elif job.rule in ("extract_features", "extract_checkpoint_features"):
             what, size = "features", samples * FEATURE_ROW
         elif job.rule in TRAINING_RULES:

@@ -101,7 +101,7 @@ def share_bar(share: float, bounds: tuple[float, float]) -> Markup:
         return round(4 + 152 * point, 1)
 
     return Markup(
-        '<span class="window in"><svg width="160" height="20" viewBox="0 0 160 20"'
+        '<span class="window"><svg class="bar-in" width="160" height="20" viewBox="0 0 160 20"'
         ' aria-hidden="true"><rect class="track" x="4" y="8" width="152" height="4" rx="2"/>'
         '<rect class="allowed" x="{}" y="6" width="{}" height="8" rx="2"/>'
         '<path class="marker" d="M{} 2 h3 v16 h-3 Z"/></svg></span>'

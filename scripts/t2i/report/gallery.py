@@ -1,16 +1,18 @@
-"""Small pictures of samples for the report, embedded as data URIs under a bound on their size."""
+"""Pictures of samples for the report: small ones embedded, and all of each in a file beside it."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from PIL import Image
 
+from t2i.base.images import encode_png
 from t2i.generate.shard import read_shard
 
 MICRO = 128  # images up to this side are kept losslessly and enlarged by the browser to it
@@ -20,12 +22,16 @@ STEPS = ((256, 80), (256, 60), (192, 60), (128, 60), (96, 50), (64, 40), (32, 30
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture's data URI, its size on the page in CSS px, and whether pixels stay sharp."""
+    """A picture's data URI, its size on the page in CSS px, and whether pixels stay sharp.
+
+    `full` is the address of the whole picture, relative to the page.
+    """
 
     source: str
     width: int
     height: int
     pixelated: bool
+    full: str = ""
 
 
 def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
@@ -58,16 +64,21 @@ def thumbnail(image: Image.Image, budget: int) -> Thumbnail:
     return Thumbnail(source, width, height, pixelated=False)
 
 
-def thumbnails(
-    shards: Collection[tuple[Path, Path]], indices: Collection[int], budget: int
+def write_pictures(
+    shards: Collection[tuple[Path, Path]], indices: Collection[int], budget: int, folder: Path
 ) -> dict[int, Thumbnail]:
-    """Thumbnails of the samples `indices` of one variant, by sample index.
+    """Write the samples `indices` of one variant to INDEX.png in a folder; thumbnails by index.
 
-    `shards` are pairs of a tar and its manifest; `budget` bounds a data URI in characters. Raises
-    DamagedShard when an image does not match its manifest.
+    `shards` are pairs of a tar and its manifest; `budget` bounds a data URI in characters. The
+    addresses are `images/` and the folder's name. Raises DamagedShard when an image does not match
+    its manifest.
     """
-    return {
-        sample.index: thumbnail(Image.fromarray(pixels), budget)
-        for tar, manifest in shards
-        for sample, pixels in read_shard(tar, manifest, indices)
-    }
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {}
+    for tar, manifest in shards:
+        for sample, pixels in read_shard(tar, manifest, indices):
+            name = f"{sample.index:05d}.png"
+            (folder / name).write_bytes(encode_png(pixels))
+            small = thumbnail(Image.fromarray(pixels), budget)
+            made[sample.index] = replace(small, full=f"images/{quote(folder.name)}/{name}")
+    return made

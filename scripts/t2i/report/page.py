@@ -1,5 +1,7 @@
 """The report as one HTML page that needs nothing else: no network, no script, no other file.
 
+Enlarged pictures alone are files beside it; without them it shows its small ones.
+
 Numbers come from the dict of `t2i.report.data.assemble` alone. Each is written as `<data>` with the
 unrounded value beside the rounded text. All text is escaped by the template engine.
 """
@@ -10,20 +12,26 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from t2i.metrics.labels import weights_in_words
 from t2i.metrics.protocol import cache_in_words
+from t2i.mlperf import SCENARIOS
 from t2i.report.charts import bar_chart, latency_chart
+from t2i.report.checks import merged
 from t2i.report.gallery import Thumbnail
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("tables.js", "viewer.js")
 MINUS = "\N{MINUS SIGN}"
+FIRSTS = 4  # pictures at the top
+DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 VERDICTS = {  # class name, sign and word: the colour is never alone
     "pass": ("pass", "✓", "PASS"),
@@ -145,37 +153,52 @@ def cell(value: Any) -> Markup | str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def window(
-    value: Any, low: float | None, high: float | None, margin: float | None
-) -> Markup | None:
-    """A bar with the window from `low` to `high`, a marker at `value`, and the margin as text.
-
-    None when there is no number or no bound. A value beyond the bar is an arrow at its end; a
-    missing bound leaves the window open to that side.
-    """
+def _place(value: float, low: float | None, high: float | None) -> tuple[Any, bool]:
+    """A function from numbers to x between 4 and 156 for the bar of a window, and if it holds."""
     bounds = [bound for bound in (low, high) if bound is not None]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not bounds:
-        return None
-    inside = (low is None or low <= value) and (high is None or value <= high)
     if len(bounds) == 2:
         reach = max((bounds[1] - bounds[0]) * 0.5, 1e-12)
     else:
         reach = max(abs(value - bounds[0]) * 1.5, abs(bounds[0]) * 0.05, 1e-12)
     first, last = bounds[0] - reach, bounds[-1] + reach
+    inside = (low is None or low <= value) and (high is None or value <= high)
+    return lambda point: round(4 + 152 * (point - first) / (last - first), 1), inside
 
-    def x(point: float) -> float:
-        return round(4 + 152 * (point - first) / (last - first), 1)
 
-    left = 4 if low is None else x(low)
-    right = 156 if high is None else x(high)
-    if value < first:
+def bar(value: Any, low: float | None, high: float | None) -> Markup | None:
+    """A picture of the window from `low` to `high` with a marker at `value`.
+
+    None when there is no number or no bound. A value beyond the bar is an arrow at its end; a
+    missing bound leaves the window open to that side.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or low is high is None:
+        return None
+    x, inside = _place(value, low, high)
+    left, right = 4 if low is None else x(low), 156 if high is None else x(high)
+    if x(value) < 4:
         marker = "M1 10 L9 4 V16 Z"
-    elif value > last:
+    elif x(value) > 156:
         marker = "M159 10 L151 4 V16 Z"
     else:
         marker = f"M{x(value) - 1.5} 2 h3 v16 h-3 Z"
+    return Markup(
+        '<svg class="bar-{kind}" width="160" height="20" viewBox="0 0 160 20" role="img"'
+        ' aria-label="{kind}side the window"><rect class="track" x="4" y="8" width="152" height="4"'
+        ' rx="2"/><rect class="allowed" x="{left}" y="6" width="{wide}" height="8" rx="2"/>'
+        '<path class="marker" d="{marker}"/></svg>'
+    ).format(kind="in" if inside else "out", left=left, wide=round(right - left, 1), marker=marker)
+
+
+def window(
+    value: Any, low: float | None, high: float | None, margin: float | None
+) -> Markup | None:
+    """The picture of `bar`, and the same in words with the margin; None where that is None."""
+    picture = bar(value, low, high)
+    if picture is None:
+        return None
+    bounds = [bound for bound in (low, high) if bound is not None]
+    _, inside = _place(value, low, high)
     digits = places(*bounds, value if inside else None)
-    words = "inside" if inside else "outside"
     if low is None or high is None:
         allowed = Markup("{} {}").format(
             "at least" if high is None else "at most", number(bounds[0], digits)
@@ -184,17 +207,11 @@ def window(
         allowed = Markup("{} to {}").format(number(low, digits), number(high, digits))
     distance = Markup("") if margin is None else Markup(", margin {}").format(number(margin))
     return Markup(
-        '<span class="window {kind}"><svg width="160" height="20" viewBox="0 0 160 20"'
-        ' aria-hidden="true"><rect class="track" x="4" y="8" width="152" height="4" rx="2"/>'
-        '<rect class="allowed" x="{left}" y="6" width="{wide}" height="8" rx="2"/>'
-        '<path class="marker" d="{marker}"/></svg>'
+        '<span class="window">{picture}'
         '<span class="note"><strong>{words}</strong>{distance} (allowed: {allowed})</span></span>'
     ).format(
-        kind="in" if inside else "out",
-        left=left,
-        wide=round(right - left, 1),
-        marker=marker,
-        words=words,
+        picture=picture,
+        words="inside" if inside else "outside",
         distance=distance,
         allowed=allowed,
     )
@@ -213,6 +230,23 @@ def digest(value: str | None) -> Markup:
     if value is None:
         return Markup('<span class="absent">—</span>')
     return Markup('<code title="{}">{}</code>').format(value, value[:12])
+
+
+def breakable(text: str) -> Markup:
+    """A long name that may be broken after its points, slashes and underscores."""
+    return Markup(re.sub(r"([./_])", r"\1<wbr>", str(escape(text))))
+
+
+def found(value: Any) -> Markup | str:
+    """What a check found: as `cell`, with digests shortened and the whole ones beside."""
+    text = cell(value)
+    if isinstance(text, Markup):
+        return text
+    parts = DIGEST.split(text)
+    digests = [*map(digest, DIGEST.findall(text)), Markup("")]
+    return Markup("").join(
+        Markup("{}{}").format(part, short) for part, short in zip(parts, digests, strict=True)
+    )
 
 
 def size(count: int | None) -> Markup:
@@ -260,11 +294,12 @@ def environment() -> Environment:
     made.filters.update(
         num=number, interval=interval, cell=cell, chip=chip, digest=digest, size=size
     )
+    made.filters.update(breakable=breakable, found=found)
     made.filters["weights"] = weights_in_words
     made.filters["cache_words"] = cache_in_words
     made.filters["sentence"] = lambda text: text.rstrip(". ") + "."
     made.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
-    made.globals.update(window=window, places=places)
+    made.globals.update(window=window, bar=bar, places=places)
     return made
 
 
@@ -274,15 +309,19 @@ def render(report: Mapping[str, Any], pictures: Mapping[str, Mapping[int, Thumbn
     `report` is the dict of `t2i.report.data.assemble`, `pictures` the thumbnails of each variant by
     sample index (a missing one leaves a gap that says so).
     """
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
     pairs = {pair["variant"]: pair for pair in report["comparison"]["pairs"]}
+    ran = {run["scenario"] for run in report["loadgen"]}
     return (
         environment()
         .get_template("report.html.jinja")
         .render(
             report=report,
             pictures=pictures,
+            firsts=_firsts(report, pictures),
             pairs=pairs,
+            scenarios=[name for name in SCENARIOS if name in ran],
+            checks=merged(report["variants"], report["loadgen"]),
             accuracy_checks=_accuracy_checks,
             latency_chart=latency_chart,
             speed_chart=_speed_chart(report["engine_speed"]),
@@ -292,3 +331,16 @@ def render(report: Mapping[str, Any], pictures: Mapping[str, Mapping[int, Thumbn
             integrity=_integrity(script),
         )
     )
+
+
+def _firsts(
+    report: Mapping[str, Any], pictures: Mapping[str, Mapping[int, Thumbnail]]
+) -> list[tuple[Mapping[str, Any], Thumbnail]]:
+    """The first rows of the gallery that disturb nobody, with the first variant's pictures."""
+    of_first = pictures.get(report["variants"][0]["name"], {})
+    rows = [
+        (row, of_first[row["index"]])
+        for row in report["gallery"]["rows"]
+        if not row["sensitive"] and row["index"] in of_first
+    ]
+    return rows[:FIRSTS]
