@@ -99,6 +99,7 @@ def print_failures(snakemake_logs):
 def print_results():
     """Show the results of the run, where its report was asked for, and where the pages are."""
     from t2i.base.files import read_json
+    from t2i.report import history
     from t2i.report.summary import table
 
     pages = [
@@ -111,7 +112,12 @@ def print_results():
     for page in sorted(pages):
         results = page.with_name("report.json")
         if results.is_file():
-            print(f"\n{table(read_json(results))}")
+            found = read_json(results)
+            try:
+                history.append(Path("results/history.jsonl"), found)
+            except OSError as error:  # the results themselves are complete
+                print(f"not added to the history: {error}", file=sys.stderr)
+            print(f"\n{table(found)}")
         print(f"report: {page}")
 
 

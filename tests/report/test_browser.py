@@ -15,7 +15,9 @@ from PIL import Image
 
 from browser import chromium, missing, violations, wide_parts
 from fake_results import check, fake_run, picture, scenario
-from t2i.report.page import render
+from t2i.report import export
+from t2i.report.page import render, render_runs
+from t2i.report.runs import Measured, side_by_side
 from t2i.training.settings import MICRO_UNET
 from training_page import page as training_page
 from training_page import scores
@@ -52,10 +54,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("training") / "report.html"
-    path.write_text(training_page(MICRO_UNET, scores((250.0, 0.05), (150.0, 0.10))), "utf-8")
-    return path
+def pages(run: tuple[dict[str, Any], Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The pages of a run, of runs side by side, and of a training."""
+    folder = tmp_path_factory.mktemp("pages")
+    found = {"run": run[1], "runs": folder / "runs.html", "training": folder / "training.html"}
+    rng = np.random.default_rng(2)
+    measured = [
+        Measured(
+            f"/a/folder/of/a/run-elsewhere-{number}/{row['variant']}",
+            row,
+            variant["metrics"],
+            {"index": np.arange(40), "fid": rng.normal(size=40), "clip": rng.normal(size=40)},
+            {"captions.tsv": "aa", "latents.npy": str(number)},
+            "ab" * 20,
+        )
+        for number in range(3)
+        for row, variant in zip(export.rows(run[0]), run[0]["variants"], strict=True)
+    ]
+    found["runs"].write_text(render_runs(side_by_side(measured)), "utf-8")
+    page = training_page(MICRO_UNET, scores((250.0, 0.05), (150.0, 0.10)))
+    found["training"].write_text(page, "utf-8")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -205,11 +224,11 @@ def test_without_script_tables_and_pictures_are_there(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["run", "training"])
+@pytest.mark.parametrize("which", ["run", "runs", "training"])
 def test_everybody_can_use_it(
-    which: str, scheme: str, browser: Any, run: tuple[dict[str, Any], Path], training: Path
+    which: str, scheme: str, browser: Any, pages: dict[str, Path]
 ) -> None:
-    path = run[1] if which == "run" else training
+    path = pages[which]
     page = Opened(browser, path, color_scheme=scheme).page
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     assert violations(page) == []
@@ -220,11 +239,11 @@ def test_everybody_can_use_it(
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("which", ["run", "training"])
+@pytest.mark.parametrize("which", ["run", "runs", "training"])
 def test_nothing_lies_off_the_screen(
-    which: str, width: int, browser: Any, run: tuple[dict[str, Any], Path], training: Path
+    which: str, width: int, browser: Any, pages: dict[str, Path]
 ) -> None:
-    path = run[1] if which == "run" else training
+    path = pages[which]
     page = Opened(browser, path, viewport={"width": width, "height": 900}).page
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     allowed = ".scroll, .cells, pre" if width == 390 else "pre"

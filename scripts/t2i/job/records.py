@@ -121,15 +121,34 @@ def read_record(path: Path) -> dict[str, Any] | None:
     record = record_of(path)
     if record is None or not record.is_file():
         return None
+    return _read(record, path, path)
+
+
+def _read(record: Path, path: Path, name: Path) -> dict[str, Any]:
+    """A record of `path`, which was made by the name `name` or one that ends with it."""
     try:
         content = read_json(record)
         digest = content.pop("digest", None)
-        sound = digest == sha256_json(content) and content["path"] == path.as_posix()
+        parts = Path(content["path"]).parts
+        sound = digest == sha256_json(content) and parts[-len(name.parts) :] == name.parts
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
         sound = False
     if not sound:
         raise RecordError(f"{path}: its record {record} was changed, or is another file's")
     return dict(content)
+
+
+def check_in(folder: Path, name: str) -> Path:
+    """The path of a result in a run's folder, wherever that lies: what its record says.
+
+    Raises RecordError for another content or no record, OSError where there is no such file.
+    """
+    path, record = folder / name, folder / FOLDER / f"{name}.json"
+    path.stat()  # which says what is missing
+    if not record.is_file():
+        raise RecordError(f"{path} has no record; copy {folder / FOLDER} with it, or run it again")
+    _compare(path, _read(record, path, Path(name)))
+    return path
 
 
 def check(path: Path) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ def frechet_distance(features: np.ndarray, reference: Moments) -> tuple[float, n
 
 def normal_interval(estimate: float, influence: np.ndarray) -> tuple[float, float]:
     """95 % interval of an estimate from its influence values (n,): estimate +- 1.96 s / sqrt(n)."""
-    half = Z95 * float(np.std(influence, ddof=1)) / np.sqrt(len(influence))
+    half = Z95 * float(np.std(influence, ddof=1)) / math.sqrt(len(influence))
     return estimate - half, estimate + half
 
 

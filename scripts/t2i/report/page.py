@@ -25,6 +25,7 @@ from t2i.metrics.protocol import cache_in_words
 from t2i.mlperf import SCENARIOS
 from t2i.report.charts import bar_chart, latency_chart
 from t2i.report.checks import merged
+from t2i.report.data import direction
 from t2i.report.gallery import Thumbnail
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -326,6 +327,22 @@ def render(report: Mapping[str, Any], pictures: Mapping[str, Mapping[int, Thumbn
             latency_chart=latency_chart,
             speed_chart=_speed_chart(report["engine_speed"]),
             columns=COLUMNS,
+            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            integrity=_integrity(script),
+        )
+    )
+
+
+def render_runs(found: Mapping[str, Any]) -> str:
+    """The page of runs side by side, from the dict of `t2i.report.runs.side_by_side`."""
+    script = (TEMPLATES / "tables.js").read_text(encoding="utf-8")
+    return (
+        environment()
+        .get_template("runs.html.jinja")
+        .render(
+            found=found,
+            direction=direction,
             style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
             script=Markup(script),
             integrity=_integrity(script),
