@@ -21,6 +21,7 @@ NOT_HERE = {
     "--sdm conda": "needs conda",
     "--sdm apptainer": "needs Apptainer",
     "--profile mysite": "a profile of the reader's own",
+    "mine/config.json": "what tools/use_prompts.py writes; shown by tests/prompts/test_own.py",
     "config/mine.yaml": "a configuration of the reader's own",
     "config/training.yaml": "needs LAION's tars; tests/training/test_workflow.py plans it",
     "offline=true": "lists the inputs that are missing; shown by tests/workflow/test_official.py",
