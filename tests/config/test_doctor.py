@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -12,8 +13,20 @@ import pytest
 import yaml
 
 from t2i.base.yaml import read_yaml
-from t2i.config import doctor
-from t2i.config.doctor import Finding, findings, inputs, network, packages, python, report
+from t2i.config import doctor, forecast
+from t2i.config.doctor import (
+    Finding,
+    configuration,
+    disk,
+    findings,
+    in_words,
+    inputs,
+    network,
+    packages,
+    planned_jobs,
+    python,
+    report,
+)
 from t2i.fetch.table import Source
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +36,7 @@ GPU = "NVIDIA H200, 580.65, 143771, 512"
 @pytest.fixture
 def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dry run, which has a test of its own, is left out."""
-    monkeypatch.setattr(doctor, "plan", lambda *_: iter([Finding("plan", "1 jobs")]))
+    monkeypatch.setattr(doctor, "dry_run", lambda *_: "")
 
 
 def written(folder: Path, **changes: Any) -> Path:
@@ -155,6 +168,29 @@ def test_hosts_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mirror" in str(finding.mend)
 
 
+def test_a_disk_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = """rule generate_shard:
+    output: results/mine/fp16/shards/00000-00250.tar, results/mine/fp16/shards/00000-00250.json
+    wildcards: run=mine, variant=fp16, shard=00000-00250
+    resources: tmpdir=/tmp
+
+localrule all:
+    input: results/mine/report.html
+"""
+    config, sources = configuration(ROOT, ROOT / "config/mlperf.yaml", {})
+    jobs = planned_jobs(said, sources)
+    assert [(job.rule, job.wildcards["shard"]) for job in jobs] == [
+        ("generate_shard", "00000-00250")
+    ]
+    assert in_words(jobs) == "1 jobs:\ngenerate_shard 1" and in_words([]) == "0 jobs"
+    monkeypatch.setattr(forecast, "free_bytes", lambda _: 100_000_000)
+    finding = disk(jobs, config, sources)
+    assert "images 787.9 MB" in finding.found and "100.0 MB free" in finding.found
+    assert "Make room" in str(finding.mend)
+    monkeypatch.setattr(forecast, "free_bytes", lambda _: 10**12)
+    assert disk(jobs, config, sources).mend is None
+
+
 def test_what_a_dry_run_refuses_is_passed_on(tmp_path: Path) -> None:
     """Told by the tool itself, in a folder of its own, with the exit status of no go."""
 
@@ -174,4 +210,7 @@ def test_what_a_dry_run_refuses_is_passed_on(tmp_path: Path) -> None:
     sound = told(tmp_path / "a")
     assert sound.returncode == 0, sound.stdout
     assert sound.stdout.splitlines()[-1] == "Go."
+    assert re.search(r"^  plan +\d\d jobs:$", sound.stdout, re.M)
+    assert "run_loadgen 4" in sound.stdout
+    assert re.search(r"^  disk +at most .* MB more \(.*images .* free$", sound.stdout, re.M)
     assert not (tmp_path / "a/results").exists()

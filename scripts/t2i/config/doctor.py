@@ -11,6 +11,8 @@ import re
 import socket
 import subprocess
 import sys
+import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -20,15 +22,19 @@ from urllib.parse import urlsplit
 import psutil
 
 from t2i.base.yaml import Config, ConfigError, read_yaml
+from t2i.config import forecast
 from t2i.config.check import checked_config, with_required
 from t2i.config.derive import needed_sources, variant_settings
 from t2i.fetch.files import is_remote, missing_offline
 from t2i.fetch.table import Source, read_sources
-from t2i.job.disk import format_bytes, free_bytes
+from t2i.job.disk import DiskFullError, format_bytes
 
 PYTHONS = (3, 11), (3, 13)
 PINNED = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", re.MULTILINE)
 GPU_FACTS = "name,driver_version,memory.total,memory.used"
+# A job in the output of a dry run, and a line of what is said of it.
+JOB = re.compile(r"^(?:local)?(?:rule|checkpoint) (?P<rule>\w+):\n(?P<facts>(?:    .*\n)*)", re.M)
+FACT = re.compile(r"^    (output|wildcards): (.*)$", re.M)
 SECONDS = 5.0  # for a connection
 PLANNING = 600.0  # seconds for a dry run
 
@@ -62,7 +68,14 @@ def findings(root: Path, config_file: Path, given: Mapping[str, Any]) -> Iterato
         yield from gpus()
     needed = [sources[name] for name in needed_sources(config, sources)]
     yield from inputs(needed, Path("resources"), config)
-    yield from plan(root, config_file, given)
+    said = dry_run(root, config_file, given)
+    if isinstance(said, Finding):
+        yield said
+        return
+    jobs = planned_jobs(said, sources)
+    yield Finding("plan", in_words(jobs))
+    if jobs:
+        yield disk(jobs, config, sources)
 
 
 def python(version: tuple[int, int]) -> Finding:
@@ -184,24 +197,51 @@ def network(places: set[str]) -> Iterator[Finding]:
             yield Finding("network", f"{parts.hostname} answers")
 
 
-def plan(root: Path, config_file: Path, given: Mapping[str, Any]) -> Iterator[Finding]:
-    """What a dry run says, and the free disk; how much a run will write it says at its start."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "reason"]
+def dry_run(root: Path, config_file: Path, given: Mapping[str, Any]) -> str | Finding:
+    """What a dry run says of its jobs, or what is wrong where it fails."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "reason"]
     command += ["--snakefile", str(root / "Snakefile"), "--configfile", str(config_file)]
     if given:
         command += ["--config", *(f"{key}={value}" for key, value in given.items())]
-    yield Finding("disk", f"{format_bytes(free_bytes(Path('results')))} are free")
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=PLANNING)
     except subprocess.TimeoutExpired:
-        yield Finding("plan", f"took longer than {PLANNING:.0f} s", "raise shard_size")
-        return
-    said = (answer.stdout + answer.stderr).splitlines()
+        return Finding("plan", f"took longer than {PLANNING:.0f} s", "raise shard_size")
+    said = answer.stdout + answer.stderr
     if answer.returncode:
-        yield Finding("plan", "\n".join(said[-20:]) or "failed without a word", "as it says")
-        return
-    total = next((line.split()[1] for line in said if re.match(r"total +\d", line)), "0")
-    yield Finding("plan", f"{total} jobs")
+        end = "\n".join(said.splitlines()[-20:])
+        return Finding("plan", end or "failed without a word", "as it says")
+    return said
+
+
+def planned_jobs(said: str, sources: dict[str, Source]) -> list[forecast.Job]:
+    """The jobs that a dry run lists."""
+    jobs = []
+    for match in JOB.finditer(said):
+        facts = dict(FACT.findall(match["facts"]))
+        outputs = facts.get("output", "").split(", ")
+        pairs = [pair.partition("=") for pair in facts.get("wildcards", "").split(", ") if pair]
+        wildcards = {name: value for name, _, value in pairs}
+        if outputs != [""]:  # a job without any is a target
+            jobs.append(forecast.planned_job(match["rule"], wildcards, outputs, sources))
+    return jobs
+
+
+def in_words(jobs: list[forecast.Job]) -> str:
+    """How many jobs of which rules, in lines of a terminal's width."""
+    counts = Counter(job.rule for job in jobs)
+    rules = ", ".join(f"{rule} {count}" for rule, count in counts.most_common())
+    lines = textwrap.wrap(rules, 80, break_on_hyphens=False)
+    return "\n".join([f"{len(jobs)} jobs{':' * bool(jobs)}", *lines])
+
+
+def disk(jobs: list[forecast.Job], config: Config, sources: dict[str, Source]) -> Finding:
+    """What the jobs will write at most, and whether it fits."""
+    try:
+        return Finding("disk", forecast.checked_forecast(jobs, config, sources)[len("disk: ") :])
+    except DiskFullError as error:
+        told, _, mend = str(error).partition("\n")
+        return Finding("disk", told.removeprefix("disk: "), mend)
 
 
 def report(found: list[Finding]) -> str:
