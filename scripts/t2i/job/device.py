@@ -7,6 +7,7 @@ import os
 import platform
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -85,6 +86,7 @@ def exclusive_gpu(gpus: list[str], locks: Path, poll_seconds: float = 1.0) -> It
 
     The lock goes with the process, so a killed job leaves none behind.
     """
+    told = False
     while True:
         for gpu in gpus:
             with (locks / f"{gpu.replace('/', '_')}.lock").open("w") as handle:
@@ -94,6 +96,9 @@ def exclusive_gpu(gpus: list[str], locks: Path, poll_seconds: float = 1.0) -> It
                     continue
                 yield gpu
                 return
+        if not told:
+            print(f"waiting for a GPU: jobs use {', '.join(gpus)}", file=sys.stderr, flush=True)
+            told = True
         time.sleep(poll_seconds)
 
 
