@@ -178,6 +178,7 @@ def test_null_takes_a_value_back():
         ),
         ({"variants.fp32.vae": "bf16"}, "variants.fp32.vae: only backend: native has it"),
         ({"variants.training": {"dtype": "fp32"}}, "variants.training: a run has something else"),
+        ({"variants.images": {"dtype": "fp32"}}, "variants.images: a run has something else"),
         (
             {
                 "variants.fp32": {

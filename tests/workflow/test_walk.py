@@ -7,6 +7,7 @@ import re
 import pytest
 
 from t2i.base.yaml import read_yaml
+from t2i.config.check import RESERVED
 from t2i.fetch.image_sets import read_list
 from t2i.generate.shard import read_shard
 from t2i.metrics.reference import read_part
@@ -30,7 +31,10 @@ RULE_FILES = sorted((PROJECT / "rules").glob("*.smk"))
 RULES = {
     match["name"]: match["body"] for path in RULE_FILES for match in RULE.finditer(path.read_text())
 }
-OF_RUN = ("comparison.json", "provenance.json", "report.html", "report.json")
+OF_RUN = (
+    *("comparison.json", "provenance.json", "report.html", "report.json"),
+    *("summary.csv", "summary.md"),
+)
 OF_VARIANT = (
     "metrics.json",
     "judged.json",
@@ -93,6 +97,8 @@ def test_a_run_leaves_every_file(finished):
     files += [finished.folder / "resources/pictures" / name for name in OF_DATASET]
     assert [path for path in files if not path.is_file()] == []
     assert list(finished.folder.rglob("*.part")) == []
+    beside = {path.name for path in results.iterdir() if not path.name.startswith(".")}
+    assert beside - set(VARIANTS) <= set(RESERVED)  # names that no variant may have
 
 
 @pytest.mark.slow

@@ -217,7 +217,10 @@ def _unknown_inputs(config: Config, sources: dict[str, Any]) -> Iterator[str]:
 
 
 # What lies beside the variants' folders in that of a run.
-RESERVED = ("report.html", "report.json", "comparison.json", "provenance.json", "training", "unets")
+RESERVED = (
+    *("report.html", "report.json", "comparison.json", "provenance.json", "summary.csv"),
+    *("summary.md", "images", "training", "unets"),
+)
 
 
 def _taken_names(config: Config) -> Iterator[str]:
