@@ -176,7 +176,7 @@ def without_own(value: Any) -> Any:
 
 
 def content(folder: Path, leave: str = "$^") -> dict[str, Any]:
-    """All results and inputs of a run, comparable with another's; the page by its report.json.
+    """All results and inputs of a run, comparable with another's; what people read by report.json.
 
     Those whose names have the pattern `leave` are left out.
     """
@@ -193,7 +193,7 @@ def content(folder: Path, leave: str = "$^") -> dict[str, Any]:
         elif path.suffix == ".npz":
             with np.load(path) as arrays:
                 found[name] = {key: (arrays[key].dtype, arrays[key].tobytes()) for key in arrays}
-        elif path.suffix != ".html":
+        elif path.suffix != ".html" and path.stem != "summary":
             found[name] = path.read_bytes()
     return found
 
@@ -238,11 +238,16 @@ def damage_many(place: Workplace, faults: list[Damage], tally: Tally) -> None:
 
 
 def failures(wanted: dict[str, Any], seed: int) -> list[Failure]:
-    """A failure for each result of a run, at a place and of a kind by chance."""
+    """A failure for each result of a run, at a place and of a kind by chance.
+
+    Of the page's pictures, which one job writes, one of each variant.
+    """
+    of_pages = {Path(path).parent: path for path in wanted if "/images/" in path}
+    paths = [path for path in wanted if "/images/" not in path] + list(of_pages.values())
     choose = random.Random(seed)
     places = [(*place, action) for place in OPERATIONS for action in ACTIONS]
     return [
-        Failure(number, path, *choose.choice(places)) for number, path in enumerate(sorted(wanted))
+        Failure(number, path, *choose.choice(places)) for number, path in enumerate(sorted(paths))
     ]
 
 
