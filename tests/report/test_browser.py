@@ -158,6 +158,20 @@ def test_what_is_copied_is_unrounded(opened: Opened, run: tuple[dict[str, Any], 
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
 
 
+def test_a_row_is_sorted_and_copied_by_its_name(browser: Any, pages: dict[str, Path]) -> None:
+    """Which may have numbers in it."""
+    page = Opened(browser, pages["runs"]).page
+    head = page.locator("#headline thead button", has_text="Run and variant")
+    for _ in range(2):
+        head.click()
+    assert "run-elsewhere-2/fp8" in first_column(page)[0].replace("\u200b", "")
+    page.locator(".tools button", has_text="CSV").click()
+    page.locator("[role=status]", has_text="copied").wait_for()
+    rows = list(csv.DictReader(io.StringIO(page.evaluate("navigator.clipboard.readText()"))))
+    assert len(rows) == 9 and "/run-elsewhere-2/fp8" in rows[0]["Run and variant"]
+    page.context.close()
+
+
 def median_grey(page: Any) -> float:
     shot = Image.open(io.BytesIO(page.locator("#viewer .pair").screenshot()))
     return float(np.median(np.asarray(shot.convert("RGB"))))

@@ -2,10 +2,12 @@
 // Tables that can be sorted, filtered and copied. Without this script they are whole.
 (() => {
   const shown = (cell) => cell.innerText.trim().replace(/\s+/g, " ");
+  // Numbers of a cell, but for one that names its row.
+  const numbers = (cell) => [...cell.querySelectorAll("td data")].map((number) => number.value);
   // Unrounded where a cell has a number; the order of words elsewhere.
   const value = (cell) => {
-    const number = cell.querySelector("data");
-    return number ? Number(number.value) : shown(cell).toLowerCase();
+    const [number] = numbers(cell);
+    return number === undefined ? shown(cell).toLowerCase() : Number(number);
   };
   const after = (a, b) => (typeof a === typeof b ? (a > b) - (a < b) : typeof a === "string" ? 1 : -1);
 
@@ -31,10 +33,7 @@
   }
 
   // Every number of a cell, unrounded, or its words.
-  const plain = (cell) => {
-    const numbers = [...cell.querySelectorAll("data")].map((number) => number.value);
-    return numbers.length ? numbers.join(" ") : shown(cell);
-  };
+  const plain = (cell) => numbers(cell).join(" ") || shown(cell);
   const visible = (table) => [...table.tBodies[0].rows].filter((row) => !row.hidden);
   const cells = (row, text) => [...row.cells].map(text);
 

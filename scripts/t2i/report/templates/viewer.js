@@ -8,7 +8,7 @@
   const [viewer, stage, image, other] = ["", "-stage", "-image", "-other"].map(part);
   const slider = part("-slider");
   const position = slider.querySelector("input");
-  const state = { row: 0, column: 0, way: null, flipped: false, zoom: 1 };
+  const state = { row: 0, column: 0, way: null, flipped: false, zoom: 1, side: 0 };
   const SMALL = 512; // px: smaller pictures are enlarged to about this side
 
   const small = (link) => link.querySelector("img");
@@ -25,7 +25,10 @@
     part("-zoom").textContent = state.zoom >= 1 ? `${state.zoom}:1` : `1:${1 / state.zoom}`;
   }
   image.addEventListener("load", () => {
-    state.zoom = Math.max(1, Math.floor(SMALL / image.naturalWidth));
+    if (state.side !== image.naturalWidth) {
+      state.side = image.naturalWidth;
+      state.zoom = Math.max(1, Math.floor(SMALL / state.side));
+    }
     resize();
   });
 
