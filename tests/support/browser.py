@@ -56,8 +56,9 @@ def wide_parts(page: Any, allowed: str) -> list[str]:
       const found = [];
       if (document.documentElement.scrollWidth > innerWidth) found.push("the page");
       for (const each of document.querySelectorAll("body *")) {
-        const scrolls = !["visible", "clip"].includes(getComputedStyle(each).overflowX);
-        if (scrolls && each.scrollWidth > each.clientWidth + 1 && !each.matches(allowed))
+        const holds = each.matches("td, th")  // else its text would lie on its neighbour's
+          || !["visible", "clip"].includes(getComputedStyle(each).overflowX);
+        if (holds && each.scrollWidth > each.clientWidth + 1 && !each.matches(allowed))
           found.push(each.outerHTML.slice(0, 120));
       }
       return found;
