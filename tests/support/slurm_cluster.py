@@ -59,6 +59,12 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
 class Cluster:
     """Daemons by name, and the commands of their cluster."""
 
@@ -88,7 +94,7 @@ class Cluster:
         )
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         host = socket.gethostname().split(".")[0]
-        control, storage, *ports = _free_ports(2 + len(self.nodes))
+        control, self._storage, *ports = _free_ports(2 + len(self.nodes))
         lines = {
             "ClusterName": "own",
             "SlurmctldHost": f"{host}(127.0.0.1)",
@@ -116,7 +122,7 @@ class Cluster:
             "AccountingStorageType": "accounting_storage/none",
         }
         if self._accounting:
-            lines |= self._database(storage)
+            lines |= self._database(self._storage)
         text = "".join(f"{name}={value}\n" for name, value in lines.items())
         gres = f"Gres=gpu:fake:{gpus}" if gpus else ""
         for name, port in zip(self.nodes, ports, strict=True):
@@ -165,7 +171,7 @@ class Cluster:
         self._run("mariadbd", [*words, "--skip-networking"])
         self._wait("mariadbd", place.exists)
         self._run("slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(place))
-        self._wait("slurmdbd", (self.folder / "slurmdbd.pid").exists)
+        self._wait("slurmdbd", lambda: _answers(self._storage))
 
     @property
     def environment(self) -> dict[str, str]:
