@@ -25,7 +25,6 @@ from t2i.report import export, history
 from t2i.report.page import render_runs
 from t2i.report.runs import as_text, read_run, side_by_side
 
-SAMPLES = 40
 TOOL = Path(__file__).parents[2] / "tools/compare.py"
 Place = Callable[..., Path]
 

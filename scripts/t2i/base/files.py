@@ -187,6 +187,15 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
+def decoded(data: bytes, path: Path, encoding: str = "utf-8") -> str:
+    """The text of a file's bytes; raises ValueError with file and line where it is not UTF-8."""
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: not UTF-8 ({error.reason})") from error
+
+
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 

@@ -238,10 +238,10 @@ def in_words(jobs: list[forecast.Job]) -> str:
 def disk(jobs: list[forecast.Job], config: Config, sources: dict[str, Source]) -> Finding:
     """What the jobs will write at most, and whether it fits."""
     try:
-        return Finding("disk", forecast.checked_forecast(jobs, config, sources)[len("disk: ") :])
+        told, mend = forecast.checked_forecast(jobs, config, sources), None
     except DiskFullError as error:
         told, _, mend = str(error).partition("\n")
-        return Finding("disk", told.removeprefix("disk: "), mend)
+    return Finding("disk", told.removeprefix("disk: "), mend)
 
 
 def report(found: list[Finding]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +121,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
     record = record_of(path)
     if record is None or not record.is_file():
         return None
-    return _read(record, path, path)
+    return _read(record, path, lambda made: made == path.as_posix())
 
 
-def _read(record: Path, path: Path, name: Path) -> dict[str, Any]:
-    """A record of `path`, which was made by the name `name` or one that ends with it."""
+def _read(record: Path, path: Path, is_its_name: Callable[[str], bool]) -> dict[str, Any]:
+    """The record of `path`; a function says whether the name in it is that of this file."""
     try:
         content = read_json(record)
         digest = content.pop("digest", None)
-        parts = Path(content["path"]).parts
-        sound = digest == sha256_json(content) and parts[-len(name.parts) :] == name.parts
+        sound = digest == sha256_json(content) and is_its_name(content["path"])
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
         sound = False
     if not sound:
@@ -147,7 +146,8 @@ def check_in(folder: Path, name: str) -> Path:
     path.stat()  # which says what is missing
     if not record.is_file():
         raise RecordError(f"{path} has no record; copy {folder / FOLDER} with it, or run it again")
-    _compare(path, _read(record, path, Path(name)))
+    in_run = Path(name).parts  # below results/{run}, whatever the run's name was
+    _compare(path, _read(record, path, lambda made: Path(made).parts[2:] == in_run))
     return path
 
 

@@ -15,7 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from t2i.base.files import read_text, sha256_bytes
+from t2i.base.files import decoded, read_text, sha256_bytes
 
 SEED = 2023
 DATASET_SIZE = 5000
@@ -131,12 +131,7 @@ def _caption(values: list[str], where: str) -> Caption:
 
 def read_captions(path: Path) -> list[Caption]:
     """Read a captions.tsv; raises ValueError with file and line where it is malformed."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}:{line}: not UTF-8 ({error.reason})") from error
+    text = decoded(path.read_bytes(), path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
     captions: list[Caption] = []
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from t2i.base.files import decoded
 from t2i.prompts.captions import Caption
 
 MOST = 9_999_999
@@ -16,12 +17,7 @@ def read_prompts(path: Path) -> list[str]:
     Raises ValueError, which names file and line, for what is not UTF-8, and for no prompt or too
     many; OSError for a file that cannot be read.
     """
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}:{line}: not UTF-8 ({error.reason}); save it as UTF-8") from error
+    text = decoded(path.read_bytes(), path, "utf-8-sig")
     if "\0" in text:
         number = text.count("\n", 0, text.index("\0")) + 1
         raise ValueError(f"{path}:{number}: a zero byte; this is no text file")
